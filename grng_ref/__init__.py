@@ -1,0 +1,67 @@
+"""grng_ref: the reference implementation of gradient-regularized natural gradients.
+
+Functions on arrays of NumPy, CuPy, PyTorch, JAX or array-api-strict: exact and structured Fisher matrices,
+NGD, RING, RENG and R-Kalman on small networks with hand-written derivatives.
+"""
+
+__version__ = "0.1.0"
+
+from .arrays import BackendError, NumericalError, asarray, to_numpy
+from .beliefs import Belief, FullBelief, KalmanInfo, KalmanResult, full_belief, kalman_update
+from .conventions import CONVENTIONS, Conventions
+from .curvature import Curvature, Structure, curvature, fisher, kfac_factors, kronecker_solve, solve
+from .directions import natural_direction, reng_direction, ring_direction
+from .io import load, save
+from .likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
+from .models import MLP, Activation, two_layer
+from .optimizers import Comparison, Optimizer, SolveInfo, StepInfo, compare, ngd, reng, ring, rkalman
+from .problem import Linearization, Problem
+from .solvers import SolveResult
+
+__all__ = [
+    "CONVENTIONS",
+    "MLP",
+    "Activation",
+    "BackendError",
+    "Belief",
+    "Bernoulli",
+    "Categorical",
+    "Comparison",
+    "Conventions",
+    "Curvature",
+    "FullBelief",
+    "Gaussian",
+    "KalmanInfo",
+    "KalmanResult",
+    "Likelihood",
+    "Linearization",
+    "NumericalError",
+    "Optimizer",
+    "Poisson",
+    "Problem",
+    "SolveInfo",
+    "SolveResult",
+    "StepInfo",
+    "Structure",
+    "__version__",
+    "asarray",
+    "compare",
+    "curvature",
+    "fisher",
+    "full_belief",
+    "kalman_update",
+    "kfac_factors",
+    "kronecker_solve",
+    "load",
+    "natural_direction",
+    "ngd",
+    "reng",
+    "reng_direction",
+    "ring",
+    "ring_direction",
+    "rkalman",
+    "save",
+    "solve",
+    "to_numpy",
+    "two_layer",
+]

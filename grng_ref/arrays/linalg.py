@@ -1,0 +1,173 @@
+"""Linear algebra that the array standard lacks or leaves unchecked.
+
+On NumPy arrays these call LAPACK through SciPy; elsewhere the backend's own routines; and where a
+backend has none, array-API functions of the same stability.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import array_api_compat as compat
+import array_api_extra as xpx
+import numpy as np
+import scipy.linalg
+
+from .errors import NumericalError
+from .namespaces import Array, backend_name, epsilon, is_numpy, like
+
+
+def transpose(matrix: Array) -> Array:
+    """The matrix with its last two axes exchanged."""
+    return compat.array_namespace(matrix).matrix_transpose(matrix)
+
+
+def symmetrize(matrix: Array) -> Array:
+    """(M + M^T) / 2."""
+    return 0.5 * (matrix + transpose(matrix))
+
+
+def identity(size: int, template: Array, value: float = 1.0) -> Array:
+    """``value`` times the identity matrix, of the template's dtype and device."""
+    xp = compat.array_namespace(template)
+    return value * xp.eye(size, **like(template))
+
+
+def add_to_diagonal(matrix: Array, value: float) -> Array:
+    """M + value I, as a new matrix."""
+    if value == 0.0:
+        return matrix
+    if is_numpy(compat.array_namespace(matrix)):
+        result = matrix.copy()
+        result.flat[:: matrix.shape[0] + 1] += value
+        return result
+    return matrix + identity(matrix.shape[0], matrix, value)
+
+
+def diagonal(matrix: Array) -> Array:
+    """The main diagonal of a square matrix."""
+    return compat.array_namespace(matrix).linalg.diagonal(matrix)
+
+
+def norm(array: Array) -> float:
+    """The Euclidean (Frobenius) norm as a Python float, free of overflow and underflow.
+
+    The entries are scaled by the largest one, so that 1e-30 in float32 does not square to zero.
+    """
+    xp = compat.array_namespace(array)
+    largest = float(xp.max(xp.abs(array)))
+    if largest == 0.0 or not np.isfinite(largest):
+        return largest
+    scaled = array / largest
+    return largest * float(xp.sqrt(xp.sum(scaled * scaled)))
+
+
+def cholesky(matrix: Array) -> Array | None:
+    """The lower Cholesky factor, or None when the matrix is not numerically positive definite.
+
+    CuPy and JAX do not raise on an indefinite matrix, so the factor itself is checked: its entries are
+    finite, its diagonal is positive, and its rows have the squared lengths that the diagonal of the
+    matrix states.
+    """
+    xp = compat.array_namespace(matrix)
+    if is_numpy(xp):
+        if not np.all(np.isfinite(matrix)):
+            return None
+        try:
+            return scipy.linalg.cholesky(matrix, lower=True, check_finite=False)
+        except np.linalg.LinAlgError:
+            return None
+    try:
+        factor = xp.linalg.cholesky(matrix)
+    except Exception as error:  # torch and array-api-strict raise LinAlgError types of their own
+        if "LinAlgError" in type(error).__name__:
+            return None
+        raise
+    return factor if is_cholesky_factor(factor, matrix) else None
+
+
+def is_cholesky_factor(factor: Array, matrix: Array) -> bool:
+    """Whether a lower-triangular matrix can be the Cholesky factor of a matrix, in O(n^2)."""
+    xp = compat.array_namespace(matrix)
+    pivots, stated = diagonal(factor), diagonal(matrix)
+    lengths = xp.sum(factor * factor, axis=-1)
+    slack = 8 * matrix.shape[-1] * epsilon(matrix)
+    good = (pivots > 0) & (xp.abs(lengths - stated) <= slack * stated)  # False for NaN
+    return bool(xp.all(good))
+
+
+def solve_triangular(factor: Array, rhs: Array, *, lower: bool, transposed: bool = False) -> Array:
+    """Solve ``T x = b`` (or ``T^T x = b``) for a triangular T; b is a vector or a matrix of columns."""
+    xp = compat.array_namespace(factor)
+    name = backend_name(xp)
+    if name == "numpy" or name == "jax" or name == "cupy":
+        module = {"numpy": "scipy.linalg", "jax": "jax.scipy.linalg", "cupy": "cupyx.scipy.linalg"}[name]
+        solve = importlib.import_module(module).solve_triangular  # cupyx's needs CUDA libraries to import
+        options: dict[str, Any] = {} if name == "jax" else {"check_finite": False}
+        try:
+            return solve(factor, rhs, lower=lower, trans=int(transposed), **options)
+        except np.linalg.LinAlgError as error:
+            raise NumericalError("a triangular factor is singular") from error
+    matrix = transpose(factor) if transposed else factor
+    columns = rhs if rhs.ndim == 2 else rhs[:, None]
+    if name == "torch":
+        solution = xp.linalg.solve_triangular(matrix, columns, upper=lower == transposed)
+    elif lower != transposed:
+        # The general solver finds an upper triangular matrix already eliminated and substitutes back,
+        # so a lower triangular system is turned round.
+        solution = xp.flip(xp.linalg.solve(xp.flip(matrix), xp.flip(columns, axis=0)), axis=0)
+    else:
+        solution = xp.linalg.solve(matrix, columns)
+    return solution if rhs.ndim == 2 else solution[:, 0]
+
+
+def cholesky_solve(factor: Array, rhs: Array) -> Array:
+    """Solve ``L L^T x = b`` for a lower Cholesky factor L."""
+    half = solve_triangular(factor, rhs, lower=True)
+    return solve_triangular(factor, half, lower=True, transposed=True)
+
+
+def eigh(matrix: Array) -> tuple[Array, Array]:
+    """Eigenvalues (ascending) and orthonormal eigenvectors (columns) of a symmetric matrix.
+
+    Raises
+    ------
+    NumericalError
+        Non-finite entries, or no convergence.
+    """
+    xp = compat.array_namespace(matrix)
+    if not bool(xp.all(xp.isfinite(matrix))):
+        raise NumericalError("eigendecomposition of a matrix with NaN or infinite entries")
+    try:
+        if is_numpy(xp):
+            return scipy.linalg.eigh(matrix, driver="evd", check_finite=False)
+        values, vectors = xp.linalg.eigh(matrix)
+    except Exception as error:
+        if "LinAlgError" in type(error).__name__:
+            raise NumericalError(f"eigendecomposition failed: {error}") from error
+        raise
+    return values, vectors
+
+
+def qr_append(factor: Array, rows: Array) -> Array:
+    """The upper triangular R with ``R^T R = factor^T factor + rows^T rows``, by orthogonal transformations.
+
+    ``factor`` is upper triangular (n, n), ``rows`` is (m, n). LAPACK's ``tpqrt`` uses the triangle and
+    costs O(n^2 m); the fallback is a QR factorization of the stacked matrix.
+    """
+    xp = compat.array_namespace(factor)
+    if is_numpy(xp):
+        n = factor.shape[0]
+        (tpqrt,) = scipy.linalg.get_lapack_funcs(("tpqrt",), (factor,))
+        updated, _, _, status = tpqrt(0, min(32, n), factor, rows)
+        if status != 0:
+            raise NumericalError(f"LAPACK tpqrt returned status {status}")
+        return np.triu(updated)
+    stacked = xp.concat([factor, rows], axis=0)
+    return xp.linalg.qr(stacked, mode="reduced")[1]
+
+
+def kron(a: Array, b: Array) -> Array:
+    """The Kronecker product; in row-major order ``kron(G, A) vec(V) = vec(G V A^T)``."""
+    return xpx.kron(a, b)

@@ -1,0 +1,111 @@
+"""Curvature: Fisher matrices in several structures, from arrays of any architecture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Array, check_choice, check_finite
+from .base import Curvature, Structure, raise_on_failure, solve
+from .block_diagonal import BlockDiagonalFisher, BlockDiagonalStructure
+from .full import FullFisher, FullStructure
+from .kfac import KFACStructure, KroneckerFactored, kfac_factors, kronecker_solve
+from .score import DenseRows, LayerRows
+
+STRUCTURES: dict[str, Structure] = {
+    "full": FullStructure(),
+    "block_diagonal": BlockDiagonalStructure(),
+    "kfac": KFACStructure(),
+}
+
+__all__ = [
+    "STRUCTURES",
+    "BlockDiagonalFisher",
+    "BlockDiagonalStructure",
+    "Curvature",
+    "DenseRows",
+    "FullFisher",
+    "FullStructure",
+    "KFACStructure",
+    "KroneckerFactored",
+    "LayerRows",
+    "Structure",
+    "curvature",
+    "find_structure",
+    "fisher",
+    "kfac_factors",
+    "kronecker_solve",
+    "raise_on_failure",
+    "solve",
+]
+
+
+def find_structure(structure: str | Structure) -> Structure:
+    """The named structure, or the object itself if it has the protocol's ``build``."""
+    if not isinstance(structure, str) and hasattr(structure, "build"):
+        return structure
+    return STRUCTURES[check_choice("structure", structure, STRUCTURES)]
+
+
+def curvature(
+    activations: tuple[Array, ...],
+    score_signals: tuple[Array, ...],
+    *,
+    structure: str | Structure = "full",
+) -> Curvature:
+    """A curvature from the layer factors of any architecture.
+
+    Parameters
+    ----------
+    activations : tuple of arrays (N, d_in[+1])
+        One entry a layer: its inputs abar.
+    score_signals : tuple of arrays (N, K', d_out)
+        One entry a layer. The score row of example n and column k has the block
+        ``D_nk (x) abar_n / sqrt(N)``, and ``F = B^T B``.
+    structure : {"full", "block_diagonal", "kfac"} or Structure
+
+    Raises
+    ------
+    TypeError, ValueError
+        Not tuples of arrays of one library, dtype and device; shapes that do not fit; unknown structure.
+    """
+    built = find_structure(structure)
+    for name, arrays in (("activations", activations), ("score_signals", score_signals)):
+        if isinstance(arrays, tuple | list):
+            check_finite(**{f"{name}[{i}]": array for i, array in enumerate(arrays)})
+    return built.build(activations, score_signals)
+
+
+def fisher(
+    problem: Any,
+    theta: Array,
+    x: Array,
+    y: Array | None = None,
+    *,
+    structure: str | Structure = "full",
+    kind: str = "expected",
+    samples: Array | None = None,
+    num_samples: int = 1,
+    rng: int | np.random.Generator | None = None,
+) -> Curvature:
+    """The Fisher of a problem at theta, mean over the examples, in one structure.
+
+    Parameters
+    ----------
+    problem : Problem
+    theta : array (P,)
+    x : array (N, d_0)
+    y : array, optional
+        Observed labels; needed by ``kind="empirical"`` only.
+    structure : {"full", "block_diagonal", "kfac"} or Structure
+    kind : {"expected", "monte_carlo", "empirical"}
+        ``(1/N) sum J^T Om J``; gradients on labels drawn from the model; gradients on the observed labels
+        (which is not the Fisher, but what some call so). Three objects, three names.
+    samples, num_samples, rng
+        Labels for Monte-Carlo, or how to draw them.
+    """
+    built = find_structure(structure)
+    options = {"kind": kind, "samples": samples, "num_samples": num_samples, "rng": rng}
+    signals = problem.score_signals(theta, x, y, **options)
+    return built.build(problem.activations(theta, x), signals)

@@ -1,0 +1,70 @@
+"""Dense Fisher matrices from layer factors, without the N K' x P matrix of score rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import array_api_extra as xpx
+
+from ..arrays import Array, like, namespace
+from ..arrays.linalg import transpose
+
+_STRIP = 2**19  # entries of F made by one matrix product: small enough to be rearranged in cache
+_OUTER = 2**24  # entries of the products of inputs held at once; more examples are summed in parts
+
+
+def fisher_matrix(activations: Sequence[Array], signals: Sequence[Array]) -> Array:
+    """``F = (1/N) sum_n sum_k (D_nk (x) abar_n)(D_nk (x) abar_n)^T`` (P, P), by layer pairs.
+
+    The block of layers l, m is ``(1/N) sum_n (D_l,n^T D_m,n) (x) (abar_l,n abar_m,n^T)``: with the sum over k
+    done first, one product of a (d_l d_m) x N and an N x (d_in,l d_in,m) matrix, cut into strips of
+    output units. Only the lower triangle is computed, so the cost has no factor K'.
+    """
+    n = activations[0].shape[0]
+    part = max(1, _OUTER // max(a.shape[1] for a in activations) ** 2)
+    total: Array = 0.0
+    for start in range(0, n, part):
+        examples = slice(start, min(start + part, n))
+        total = total + _sum_of_examples(
+            [a[examples, :] for a in activations], [d[examples, :, :] / n**0.5 for d in signals]
+        )
+    return total
+
+
+def _sum_of_examples(activations: Sequence[Array], signals: Sequence[Array]) -> Array:
+    """``sum_n sum_k (D_nk (x) abar_n)(D_nk (x) abar_n)^T``."""
+    xp = namespace(activations=activations[0])
+    offsets = [0]
+    for a, d in zip(activations, signals, strict=True):
+        offsets.append(offsets[-1] + a.shape[1] * d.shape[2])
+    matrix = xp.empty((offsets[-1], offsets[-1]), **like(activations[0]))
+    for lower in range(len(activations)):
+        for upper in range(lower + 1):
+            inputs = (activations[lower], activations[upper])
+            cross = transpose(signals[lower]) @ signals[upper]  # (N, d_l, d_m)
+            corner = (offsets[lower], offsets[upper])
+            matrix = _fill_pair(matrix, cross, inputs, corner, symmetric=lower == upper)
+    return matrix
+
+
+def _fill_pair(
+    matrix: Array, cross: Array, inputs: tuple[Array, Array], corner: tuple[int, int], *, symmetric: bool
+) -> Array:
+    """Write the block of one layer pair and its mirror image, strip by strip; returns the matrix."""
+    xp = namespace(cross=cross)
+    n, outputs, other_outputs = cross.shape
+    left, right = inputs
+    size, other_size = left.shape[1], right.shape[1]
+    outer = xp.reshape(left[:, :, None] * right[:, None, :], (n, size * other_size))
+    step = max(1, _STRIP // (other_outputs * size * other_size))
+    for first in range(0, outputs, step):
+        last = min(first + step, outputs)
+        units, others = last - first, last if symmetric else other_outputs
+        flat = xp.reshape(cross[:, first:last, :others], (n, units * others))
+        blocks = xp.reshape(transpose(flat) @ outer, (units, others, size, other_size))
+        strip = xp.reshape(xp.permute_dims(blocks, (0, 2, 1, 3)), (units * size, others * other_size))
+        rows = slice(corner[0] + first * size, corner[0] + last * size)
+        columns = slice(corner[1], corner[1] + others * other_size)
+        matrix = xpx.at(matrix)[rows, columns].set(strip)
+        matrix = xpx.at(matrix)[columns, rows].set(transpose(strip))
+    return matrix

@@ -1,0 +1,91 @@
+"""The full Fisher: the exact reference, matrix-free, dense or in Gram form."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..arrays import Array, NumericalError, namespace
+from ..arrays.linalg import add_to_diagonal, cholesky, diagonal
+from ..solvers import SolveResult, solve_cholesky, solve_eigenbasis, solve_gram, solve_newton_schulz
+from .base import Curvature
+from .score import DenseRows, LayerRows, layer_rows
+
+DENSE_SOLVERS = {
+    "cholesky": solve_cholesky,
+    "eigh": solve_eigenbasis,
+    "newton_schulz": solve_newton_schulz,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class FullFisher(Curvature):
+    """``F = B^T B`` (P, P), held as the rows B (dense or in layer factors), never formed unless asked.
+
+    ``"auto"`` takes the Gram form where B has no more rows than columns, else Cholesky (the eigenbasis at
+    zero damping).
+    """
+
+    rows: DenseRows | LayerRows
+
+    solvers: ClassVar[dict[str, tuple[str, ...]]] = {
+        "exact": ("gram", "cholesky", "eigh", "newton_schulz"),
+    }
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(P, P)."""
+        return self.rows.shape[1], self.rows.shape[1]
+
+    @property
+    def _template(self) -> Array:
+        return self.rows.matrix if isinstance(self.rows, DenseRows) else self.rows.activations[0]
+
+    def _product(self, columns: Array) -> Array:
+        return self.rows.rmatvec(self.rows.matvec(columns))
+
+    def to_dense(self) -> Array:
+        """F (P, P)."""
+        return self.rows.normal()
+
+    def diagonal(self) -> Array:
+        """The diagonal of F (P,), without forming F."""
+        return self.rows.diagonal()
+
+    def _logdet(self, damping: float, damping_kind: str) -> float:
+        rows, size = self.rows.shape
+        if damping > 0.0 and rows < size:  # Sylvester's determinant identity
+            return (size - rows) * math.log(damping) + logdet_dense(self.rows.gram(), damping)
+        return logdet_dense(self.to_dense(), damping)
+
+    def _auto(self, damping: float, damping_kind: str) -> str:
+        rows, size = self.rows.shape
+        if rows <= size:
+            return "gram"
+        return "cholesky" if damping > 0.0 else "eigh"
+
+    def _solve(
+        self, v: Array, damping: float, damping_kind: str, method: str, coefficients: Array | None
+    ) -> SolveResult:
+        if method == "gram":
+            return solve_gram(self.rows, v, damping=damping, coefficients=coefficients)
+        return DENSE_SOLVERS[method](self.to_dense(), v, damping=damping)
+
+
+@dataclass(frozen=True)
+class FullStructure:
+    """The factory of `FullFisher`."""
+
+    def build(self, activations: tuple[Array, ...], score_signals: tuple[Array, ...]) -> FullFisher:
+        """F from layer inputs (N, d_in[+1]) and score signals (N, K', d_out)."""
+        return FullFisher(layer_rows(activations, score_signals))
+
+
+def logdet_dense(matrix: Array, damping: float) -> float:
+    """``log det(M + a I)`` by Cholesky; a NumericalError where that is not positive definite."""
+    factor = cholesky(add_to_diagonal(matrix, damping))
+    if factor is None:
+        raise NumericalError(f"logdet at damping {damping:g}: the damped matrix is not positive definite")
+    xp = namespace(factor=factor)
+    return 2.0 * float(xp.sum(xp.log(diagonal(factor))))

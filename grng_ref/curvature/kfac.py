@@ -1,0 +1,297 @@
+"""K-FAC: every layer's block approximated by a Kronecker product of two small factors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..arrays import (
+    Array,
+    NumericalError,
+    check_choice,
+    check_finite,
+    check_real,
+    check_shape,
+    epsilon,
+    namespace,
+)
+from ..arrays.linalg import add_to_diagonal, cholesky, cholesky_solve, diagonal, eigh, kron, norm, transpose
+from ..solvers import SolveResult, failure, newton_schulz_inverse
+from ..solvers.result import refine
+from .base import Curvature, raise_on_failure
+from .full import logdet_dense
+from .parts import block_matrix, join_results, split
+from .score import layer_rows
+
+KRONECKER_SOLVERS = {
+    "exact": ("eigh",),
+    "factored": ("cholesky", "eigh", "newton_schulz"),
+}
+
+
+def kfac_factors(activations: Array, score_signals: Array) -> tuple[Array, Array]:
+    """The K-FAC factors of one layer: ``A = (1/N) sum abar abar^T``, ``G = (1/N) sum_n D_n^T D_n``.
+
+    The layer's Fisher block is approximated by ``G kron A`` (row-major order of Wbar: G first). Both factors
+    are means over examples.
+
+    Parameters
+    ----------
+    activations : array (N, d_in[+1])
+        The layer's inputs abar.
+    score_signals : array (N, K', d_out)
+        ``D_n = S_n^T df_n/ds`` (expected), or gradients on drawn or observed labels with K' draws.
+
+    Returns
+    -------
+    A : array (d_in[+1], d_in[+1])
+    G : array (d_out, d_out)
+
+    Raises
+    ------
+    TypeError, ValueError
+        Not arrays of one library, dtype and device; shapes that do not fit; an empty batch.
+
+    Notes
+    -----
+    Exact (equal to the block) for one example, for deep linear networks with a Gaussian likelihood, and
+    for the last layer under any Gaussian likelihood. Source: Martens and Grosse 2015.
+    """
+    xp = namespace(activations=activations, score_signals=score_signals)
+    check_shape("activations", activations, (None, None), "(examples, inputs [+ 1])")
+    n = activations.shape[0]
+    check_shape("score_signals", score_signals, (n, None, None), "(examples, factor columns K', outputs)")
+    check_finite(activations=activations, score_signals=score_signals)
+    flat = xp.reshape(score_signals, (-1, score_signals.shape[2]))
+    return transpose(activations) @ activations / n, transpose(flat) @ flat / n
+
+
+def damped_factors(A: Array, G: Array, damping: float) -> tuple[Array, Array]:
+    """``A + pi sqrt(a) I`` and ``G + sqrt(a)/pi I``, ``pi^2 = (tr A/dim A)/(tr G/dim G)``.
+
+    pi is 1 where a trace is zero (dead units), since nothing balances the factors then.
+    """
+    xp = namespace(A=A, G=G)
+    mean_a = float(xp.sum(diagonal(A))) / A.shape[0]
+    mean_g = float(xp.sum(diagonal(G))) / G.shape[0]
+    pi = math.sqrt(mean_a / mean_g) if mean_a > 0.0 and mean_g > 0.0 else 1.0
+    root = math.sqrt(damping)
+    return add_to_diagonal(A, pi * root), add_to_diagonal(G, root / pi)
+
+
+def kronecker_solve(
+    A: Array,
+    G: Array,
+    v: Array,
+    *,
+    damping: float,
+    damping_kind: str = "exact",
+    method: str = "auto",
+) -> Array:
+    """Solve ``(G kron A + a I) vec(X) = vec(V)``, that is ``G X A + a X = V``, without the product.
+
+    Parameters
+    ----------
+    A : array (d_in, d_in)
+    G : array (d_out, d_out)
+    v : array (d_out, d_in)
+        V, in the shape of the layer matrix.
+    damping : float
+        a >= 0. At 0 the eigenbasis gives the minimum-norm solution.
+    damping_kind : {"exact", "factored"}
+        Factored: ``(G + sqrt(a)/pi I) X (A + pi sqrt(a) I) = V``.
+    method : {"auto", "eigh", "cholesky", "newton_schulz"}
+        Exact damping needs the eigenbasis; the others invert the damped factors.
+
+    Returns
+    -------
+    X : array (d_out, d_in)
+
+    Raises
+    ------
+    TypeError, ValueError
+        Bad arguments, or a method that the damping kind does not have.
+    NumericalError
+        The solve failed; carries the SolveResult.
+    """
+    namespace(A=A, G=G, v=v)
+    check_shape("v", v, (None, None), "(outputs, inputs [+ 1])")
+    check_shape("A", A, (v.shape[1], v.shape[1]), "(inputs, inputs)")
+    check_shape("G", G, (v.shape[0], v.shape[0]), "(outputs, outputs)")
+    check_finite(A=A, G=G, v=v)
+    a = check_real("damping", damping, minimum=0.0)
+    check_choice("damping_kind", damping_kind, KRONECKER_SOLVERS)
+    check_choice("method", method, ("auto", *KRONECKER_SOLVERS[damping_kind]))
+    chosen = auto_method(a, damping_kind) if method == "auto" else method
+    result = solve_kronecker(A, G, v, a, damping_kind, chosen)
+    raise_on_failure(result, a)
+    return result.x
+
+
+def auto_method(damping: float, damping_kind: str) -> str:
+    """The eigenbasis for exact damping and at zero damping, else Cholesky."""
+    return "eigh" if damping_kind == "exact" or damping == 0.0 else "cholesky"
+
+
+def solve_kronecker(A: Array, G: Array, v: Array, damping: float, kind: str, method: str) -> SolveResult:
+    """The solve of one layer, v and x in the layer's shape (d_out, d_in)."""
+    if kind == "factored":
+        A, G = damped_factors(A, G, damping)
+        damping = 0.0
+    inverse = _FACTOR_INVERSES[method](A, G, damping)
+    if inverse is None:
+        return failure(v, "not_positive_definite", method)
+    approximate, rank, iterations = inverse
+    return refine(
+        lambda x: G @ x @ A + damping * x,
+        approximate,
+        v,
+        matrix_norm=norm(A) * norm(G) + damping,
+        method=method,
+        rank=rank,
+        iterations=iterations,
+    )
+
+
+_Inverse = tuple[Callable[[Array], Array], int | None, int | None]
+
+
+def _eigen_inverse(A: Array, G: Array, damping: float) -> _Inverse | None:
+    """``Q_G [(Q_G^T V Q_A) / (g_i a_j + damping)] Q_A^T``; the pseudo-inverse at zero damping."""
+    xp = namespace(A=A)
+    a_values, a_vectors = eigh(A)
+    g_values, g_vectors = eigh(G)
+    products = g_values[:, None] * a_values[None, :]
+    cut = max(A.shape[0], G.shape[0]) * epsilon(A) * float(xp.max(xp.abs(products)))
+    kept = products > cut
+    if damping > 0.0:
+        if float(xp.min(products)) + damping <= 0.0:
+            return None
+        scale = 1.0 / (products + damping)
+    else:
+        ones = xp.ones_like(products)
+        scale = xp.where(kept, 1.0 / xp.where(kept, products, ones), 0.0 * ones)
+
+    def approximate(v: Array) -> Array:
+        return g_vectors @ (scale * (transpose(g_vectors) @ v @ a_vectors)) @ transpose(a_vectors)
+
+    return approximate, int(xp.sum(xp.astype(kept, xp.int32))), None
+
+
+def _cholesky_inverse(A: Array, G: Array, damping: float) -> _Inverse | None:
+    a_factor, g_factor = cholesky(A), cholesky(G)
+    if a_factor is None or g_factor is None:
+        return None
+
+    def approximate(v: Array) -> Array:
+        return transpose(cholesky_solve(a_factor, transpose(cholesky_solve(g_factor, v))))
+
+    return approximate, None, None
+
+
+def _newton_schulz_inverse(A: Array, G: Array, damping: float) -> _Inverse | None:
+    a_found, g_found = newton_schulz_inverse(A), newton_schulz_inverse(G)
+    iterations = max(a_found.iterations, g_found.iterations)
+    return (lambda v: g_found.inverse @ v @ a_found.inverse), None, iterations
+
+
+_FACTOR_INVERSES = {
+    "eigh": _eigen_inverse,
+    "cholesky": _cholesky_inverse,
+    "newton_schulz": _newton_schulz_inverse,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class KroneckerFactored(Curvature):
+    """``diag(G_0 kron A_0, G_1 kron A_1, ...)``: one pair of factors a layer.
+
+    Attributes
+    ----------
+    factors : tuple of (A, G)
+        A (d_in[+1], d_in[+1]) and G (d_out, d_out) of every trainable layer.
+    """
+
+    factors: tuple[tuple[Array, Array], ...]
+
+    solvers: ClassVar[dict[str, tuple[str, ...]]] = KRONECKER_SOLVERS
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Parameters of each layer."""
+        return tuple(int(A.shape[0] * G.shape[0]) for A, G in self.factors)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(P, P)."""
+        return sum(self.sizes), sum(self.sizes)
+
+    @property
+    def _template(self) -> Array:
+        return self.factors[0][0]
+
+    def _layers(self, columns: Array) -> list[Array]:
+        """Columns (P, R) as one array (R, d_out, d_in) a layer."""
+        xp = namespace(columns=columns)
+        shapes = [(-1, G.shape[0], A.shape[0]) for A, G in self.factors]
+        parts = split(columns, self.sizes)
+        return [xp.reshape(part.T, shape) for part, shape in zip(parts, shapes, strict=True)]
+
+    def _product(self, columns: Array) -> Array:
+        xp = namespace(columns=columns)
+        parts = []
+        for (A, G), layer in zip(self.factors, self._layers(columns), strict=True):
+            product = G @ layer @ A
+            parts.append(xp.reshape(product, (product.shape[0], -1)).T)
+        return xp.concat(parts)
+
+    def to_dense(self) -> Array:
+        """The matrix (P, P) with the Kronecker products on its diagonal; for small problems and tests."""
+        return block_matrix([kron(G, A) for A, G in self.factors])
+
+    def diagonal(self) -> Array:
+        """The diagonal (P,)."""
+        xp = namespace(A=self._template)
+        return xp.concat([kron(diagonal(G), diagonal(A)) for A, G in self.factors])
+
+    def _logdet(self, damping: float, damping_kind: str) -> float:
+        if damping_kind == "factored":
+            total = 0.0
+            for A, G in self.factors:
+                damped_a, damped_g = damped_factors(A, G, damping)
+                total += G.shape[0] * logdet_dense(damped_a, 0.0) + A.shape[0] * logdet_dense(damped_g, 0.0)
+            return total
+        return sum(_logdet_exact(A, G, damping) for A, G in self.factors)
+
+    def _auto(self, damping: float, damping_kind: str) -> str:
+        return auto_method(damping, damping_kind)
+
+    def _solve(
+        self, v: Array, damping: float, damping_kind: str, method: str, coefficients: Array | None
+    ) -> SolveResult:
+        layers = [layer[0, :, :] for layer in self._layers(v[:, None])]
+        pairs = zip(self.factors, layers, strict=True)
+        return join_results(
+            [solve_kronecker(A, G, layer, damping, damping_kind, method) for (A, G), layer in pairs]
+        )
+
+
+def _logdet_exact(A: Array, G: Array, damping: float) -> float:
+    xp = namespace(A=A)
+    shifted = eigh(G)[0][:, None] * eigh(A)[0][None, :] + damping
+    if not float(xp.min(shifted)) > 0.0:
+        raise NumericalError(f"logdet at damping {damping:g}: the damped matrix is not positive definite")
+    return float(xp.sum(xp.log(shifted)))
+
+
+@dataclass(frozen=True)
+class KFACStructure:
+    """The factory of K-FAC curvatures."""
+
+    def build(self, activations: tuple[Array, ...], score_signals: tuple[Array, ...]) -> KroneckerFactored:
+        """The factors from layer inputs (N, d_in[+1]) and score signals (N, K', d_out)."""
+        rows = layer_rows(activations, score_signals)
+        pairs = zip(rows.activations, rows.signals, strict=True)
+        return KroneckerFactored(tuple(kfac_factors(a, d) for a, d in pairs))

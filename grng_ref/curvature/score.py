@@ -1,0 +1,153 @@
+"""The score rows B with F = B^T B, dense or as layer factors: the primitive of every structure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ..arrays import Array, check_shape, namespace
+from ..arrays.linalg import transpose
+from ..models.derivatives import outer_rows
+from .dense import fisher_matrix
+
+
+@dataclass(frozen=True, eq=False)
+class DenseRows:
+    """Score rows given as a matrix B (rows, P)."""
+
+    matrix: Array
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, P)."""
+        return tuple(self.matrix.shape)
+
+    def matvec(self, v: Array) -> Array:
+        """``B v`` for v (P,) or (P, R)."""
+        return self.matrix @ v
+
+    def rmatvec(self, u: Array) -> Array:
+        """``B^T u`` for u (rows,) or (rows, R)."""
+        return transpose(self.matrix) @ u
+
+    def gram(self) -> Array:
+        """``B B^T`` (rows, rows)."""
+        return self.matrix @ transpose(self.matrix)
+
+    def normal(self) -> Array:
+        """``B^T B`` (P, P)."""
+        return transpose(self.matrix) @ self.matrix
+
+    def diagonal(self) -> Array:
+        """The diagonal of ``B^T B`` (P,)."""
+        return namespace(B=self.matrix).sum(self.matrix * self.matrix, axis=0)
+
+
+@dataclass(frozen=True, eq=False)
+class LayerRows:
+    """Score rows as layer factors: the block of row (n, k) is ``D_{l,n,k} (x) abar_{l,n} / sqrt(N)``.
+
+    B (N K', P) is never formed. Rows are example-major: (n, k) -> n K' + k.
+    """
+
+    activations: tuple[Array, ...]  # (N, d_in[+1])
+    signals: tuple[Array, ...]  # (N, K', d_out)
+
+    @property
+    def num_examples(self) -> int:
+        """N."""
+        return int(self.activations[0].shape[0])
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Number of parameters of each layer."""
+        pairs = zip(self.activations, self.signals, strict=True)
+        return tuple(int(a.shape[1] * d.shape[2]) for a, d in pairs)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N K', P)."""
+        n, k, _ = self.signals[0].shape
+        return int(n * k), sum(self.layer_sizes)
+
+    def matvec(self, v: Array) -> Array:
+        """``B v``: (rows,) for v (P,), (rows, R) for v (P, R)."""
+        xp = namespace(v=v)
+        tail = tuple(v.shape[1:])
+        directions = xp.reshape(v, (v.shape[0], -1)).T
+        total, start = 0.0, 0
+        for a, d in zip(self.activations, self.signals, strict=True):
+            stop = start + a.shape[1] * d.shape[2]
+            layer = xp.reshape(directions[:, start:stop], (-1, d.shape[2], a.shape[1]))
+            moved = a @ transpose(layer)  # (R, N, d_out)
+            total = total + d @ xp.permute_dims(moved, (1, 2, 0))  # (N, K', R)
+            start = stop
+        return xp.reshape(total / math.sqrt(self.num_examples), (self.shape[0], *tail))
+
+    def rmatvec(self, u: Array) -> Array:
+        """``B^T u``: (P,) for u (rows,), (P, R) for u (rows, R)."""
+        xp = namespace(u=u)
+        tail = tuple(u.shape[1:])
+        n = self.num_examples
+        weights = xp.permute_dims(xp.reshape(u, (n, self.shape[0] // n, -1)), (0, 2, 1))  # (N, R, K')
+        blocks = []
+        for a, d in zip(self.activations, self.signals, strict=True):
+            mixed = xp.permute_dims(weights @ d, (1, 2, 0))  # (R, d_out, N)
+            block = mixed @ a
+            blocks.append(xp.reshape(block, (block.shape[0], -1)))
+        return xp.reshape(xp.concat(blocks, axis=1).T / math.sqrt(n), (self.shape[1], *tail))
+
+    def gram(self) -> Array:
+        """``B B^T``: ``(1/N) sum_l <abar_n, abar_m> <D_{n,k}, D_{m,j}>``, two products a layer."""
+        xp = namespace(a=self.activations[0])
+        n, rows = self.num_examples, self.shape[0]
+        k = rows // n
+        total = 0.0
+        for a, d in zip(self.activations, self.signals, strict=True):
+            flat = xp.reshape(d, (rows, d.shape[2]))
+            inputs = (a @ transpose(a)) / n
+            signals = xp.reshape(flat @ transpose(flat), (n, k, n, k))
+            total = total + signals * inputs[:, None, :, None]
+        return xp.reshape(total, (rows, rows))
+
+    def normal(self) -> Array:
+        """``B^T B`` (P, P), layer pair by layer pair; see `fisher_matrix`."""
+        return fisher_matrix(self.activations, self.signals)
+
+    def diagonal(self) -> Array:
+        """The diagonal of ``B^T B`` (P,): ``(1/N) sum_n (sum_k D^2) (x) abar^2``."""
+        xp = namespace(a=self.activations[0])
+        parts = []
+        for a, d in zip(self.activations, self.signals, strict=True):
+            block = transpose(xp.sum(d * d, axis=1)) @ (a * a)
+            parts.append(xp.reshape(block / self.num_examples, (-1,)))
+        return xp.concat(parts)
+
+    def rows(self) -> Array:
+        """B itself (rows, P)."""
+        xp = namespace(a=self.activations[0])
+        stacked = outer_rows(self.activations, self.signals) / math.sqrt(self.num_examples)
+        return xp.reshape(stacked, self.shape)
+
+
+def layer_rows(activations: tuple[Array, ...], score_signals: tuple[Array, ...]) -> LayerRows:
+    """Checked layer factors: one entry a layer, the same N and K' everywhere."""
+    if not isinstance(activations, tuple | list) or not isinstance(score_signals, tuple | list):
+        raise TypeError("activations and score_signals must be tuples of arrays, one entry a layer")
+    if len(activations) != len(score_signals) or not activations:
+        raise ValueError(
+            f"activations and score_signals must have one entry a layer each, got {len(activations)} and "
+            f"{len(score_signals)}"
+        )
+    named = {f"activations[{i}]": a for i, a in enumerate(activations)}
+    named |= {f"score_signals[{i}]": d for i, d in enumerate(score_signals)}
+    namespace(**named)
+    check_shape("activations[0]", activations[0], (None, None), "(examples, inputs [+ 1])")
+    check_shape(
+        "score_signals[0]", score_signals[0], (activations[0].shape[0], None, None), "(N, K', outputs)"
+    )
+    n, k = score_signals[0].shape[:2]
+    for i, (a, d) in enumerate(zip(activations, score_signals, strict=True)):
+        check_shape(f"activations[{i}]", a, (n, None), "(examples, inputs [+ 1])")
+        check_shape(f"score_signals[{i}]", d, (n, k, None), "(examples, factor columns K', outputs)")
+    return LayerRows(tuple(activations), tuple(score_signals))

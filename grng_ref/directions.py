@@ -1,0 +1,106 @@
+"""Natural, RING and RENG directions on score rows of any architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .arrays import Array, check_finite, check_real, check_shape, namespace
+from .arrays.linalg import norm
+from .curvature import DenseRows, FullFisher
+
+
+def natural_direction(B: Array, g: Array, *, damping: float, coefficients: Array | None = None) -> Array:
+    """The natural-gradient direction ``(F + damping I)^{-1} g`` with ``F = B^T B``.
+
+    Solved in the Gram form, ``B^T (B B^T + damping I)^{-1} c``, where B has no more rows than columns, else
+    by Cholesky. At damping 0: the minimum-norm solution.
+
+    Parameters
+    ----------
+    B : array (rows, P)
+        Score rows, scaled so that ``B^T B`` is the mean-normalised Fisher: ``S_n^T J_n / sqrt(N)`` stacked.
+    g : array (P,)
+        Gradient of the mean loss.
+    damping : float
+        >= 0.
+    coefficients : array (rows,), optional
+        c with ``g = B^T c``, where known; the numerically better route.
+
+    Returns
+    -------
+    direction : array (P,)
+        A step of descent is ``-eta`` times it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Bad arguments.
+    NumericalError
+        The solve failed, or at damping 0 g is not in the row space; carries the SolveResult.
+
+    Notes
+    -----
+    Source: classical (Amari 1998); the Gram form is the classical dual (Woodbury) form.
+    """
+    _check(B, g, coefficients)
+    return FullFisher(DenseRows(B)).solve(g, damping=damping, coefficients=coefficients)
+
+
+def ring_direction(
+    B: Array, g: Array, *, rho: float, damping: float = 0.0, coefficients: Array | None = None
+) -> Array:
+    """The RING direction ``(F + (damping + rho |g|^2) I)^{-1} g``: implicit gradient regularization.
+
+    Parameters and errors as in `natural_direction`; ``rho >= 0``. With rho = 0 it is the natural direction.
+
+    Notes
+    -----
+    Source: the quadratic model with curvature ``F + rho |g|^2 I`` is the paper's.
+    """
+    _check(B, g, coefficients)
+    total = ring_damping(
+        norm(g), rho=check_real("rho", rho, minimum=0.0), damping=check_real("damping", damping)
+    )
+    return natural_direction(B, g, damping=total, coefficients=coefficients)
+
+
+def reng_direction(
+    B: Array, g: Array, hvp: Callable[[Array], Array], *, rho: float, damping: float = 0.0
+) -> Array:
+    """The RENG direction ``(F + damping I)^{-1} (g + rho H g)``: explicit gradient regularization.
+
+    ``g + rho H g`` is the gradient of ``L + (rho/2) |grad L|^2``.
+
+    Parameters
+    ----------
+    hvp : callable
+        ``v -> H v`` with H the Hessian of the mean loss; called once, with g.
+    B, g, damping
+        As in `natural_direction`; ``rho >= 0``.
+
+    Notes
+    -----
+    Source: the objective is the paper's.
+    """
+    _check(B, g, None)
+    v = regularized_gradient(g, hvp, rho=check_real("rho", rho, minimum=0.0))
+    return natural_direction(B, v, damping=damping)
+
+
+def ring_damping(gradient_norm: float, *, rho: float, damping: float) -> float:
+    """``damping + rho |g|^2``."""
+    return damping + rho * gradient_norm**2
+
+
+def regularized_gradient(g: Array, hvp: Callable[[Array], Array], *, rho: float) -> Array:
+    """``g + rho H g``; g itself, exactly, at rho = 0."""
+    return g + rho * hvp(g) if rho > 0.0 else g
+
+
+def _check(B: Array, g: Array, coefficients: Array | None) -> None:
+    namespace(B=B, g=g, coefficients=coefficients)
+    check_shape("B", B, (None, None), "(score rows, parameters)")
+    check_shape("g", g, (B.shape[1],), "one entry a parameter")
+    if coefficients is not None:
+        check_shape("coefficients", coefficients, (B.shape[0],), "one entry a score row")
+    check_finite(B=B, g=g, coefficients=coefficients)

@@ -1,0 +1,84 @@
+"""How far one step is from a reference step."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..arrays import Array, check_finite, check_real, check_shape, namespace
+from ..arrays.linalg import norm
+from ..curvature import Curvature
+
+
+class Comparison(NamedTuple):
+    """Measures of a step against a reference; None where a measure is undefined or not asked for."""
+
+    relative_error: float  # |delta - reference| / |reference|
+    cosine: float | None  # None for a zero step
+    pearson: float | None  # correlation over the entries; None for a constant step
+    decrease_ratio: float | None  # predicted decrease of delta over that of the reference
+
+
+def compare(
+    delta: Array,
+    reference: Array,
+    *,
+    gradient: Array | None = None,
+    curvature: Curvature | None = None,
+    damping: float = 0.0,
+) -> Comparison:
+    """Compare a step with a reference step: relative error, cosine, Pearson correlation, decrease ratio.
+
+    The decrease ratio is ``m(delta) / m(reference)`` for the quadratic model
+    ``m(d) = -(g . d + d . (C + damping I) d / 2)``; it needs ``gradient`` and ``curvature``.
+
+    Parameters
+    ----------
+    delta, reference : array (P,)
+    gradient : array (P,), optional
+        Gradient of the mean loss where the steps start.
+    curvature : Curvature, optional
+        C, for example the full Fisher.
+    damping : float
+        Exact damping of the model.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Bad arguments; a zero reference, of which nothing is a multiple.
+    """
+    xp = namespace(delta=delta, reference=reference, gradient=gradient)
+    check_shape("delta", delta, (None,), "one entry a parameter")
+    check_shape("reference", reference, tuple(delta.shape), "that of delta")
+    check_finite(delta=delta, reference=reference, gradient=gradient)
+    damping = check_real("damping", damping, minimum=0.0)
+    if (gradient is None) != (curvature is None):
+        raise ValueError("gradient and curvature must be given together for the decrease ratio")
+    length = norm(reference)
+    if length == 0.0:
+        raise ValueError("reference must not be zero: a relative error of it is undefined")
+
+    ratio = None
+    if gradient is not None and curvature is not None:
+        check_shape("gradient", gradient, tuple(delta.shape), "that of delta")
+        expected = _predicted_decrease(reference, gradient, curvature, damping)
+        achieved = _predicted_decrease(delta, gradient, curvature, damping)
+        ratio = achieved / expected if expected != 0.0 else None
+    return Comparison(
+        relative_error=norm(delta - reference) / length,
+        cosine=_cosine(delta, reference),
+        pearson=_cosine(delta - xp.mean(delta), reference - xp.mean(reference)),
+        decrease_ratio=ratio,
+    )
+
+
+def _cosine(a: Array, b: Array) -> float | None:
+    lengths = norm(a), norm(b)
+    if 0.0 in lengths:
+        return None
+    return float(namespace(a=a).sum((a / lengths[0]) * (b / lengths[1])))
+
+
+def _predicted_decrease(step: Array, gradient: Array, curvature: Curvature, damping: float) -> float:
+    xp = namespace(step=step)
+    curved = curvature @ step + damping * step
+    return -float(xp.sum(step * (gradient + 0.5 * curved)))

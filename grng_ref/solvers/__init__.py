@@ -1,0 +1,21 @@
+"""Solvers for ``(C + a I) x = v`` without an explicit inverse; every result carries its residual."""
+
+from .cholesky import solve_cholesky
+from .eigenbasis import solve_eigenbasis
+from .gram import RowFactor, solve_gram
+from .newton_schulz import InverseResult, newton_schulz_inverse, solve_newton_schulz
+from .result import ACCEPTED_RESIDUAL, SolveResult, failure, scaled_residual
+
+__all__ = [
+    "ACCEPTED_RESIDUAL",
+    "InverseResult",
+    "RowFactor",
+    "SolveResult",
+    "failure",
+    "newton_schulz_inverse",
+    "scaled_residual",
+    "solve_cholesky",
+    "solve_eigenbasis",
+    "solve_gram",
+    "solve_newton_schulz",
+]

@@ -1,0 +1,49 @@
+"""Solve in the eigenbasis of the matrix: any damping, and the minimum-norm solution at zero damping."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..arrays import Array, epsilon, namespace
+from ..arrays.linalg import eigh, norm, transpose
+from .result import SolveResult, failure, refine
+
+
+def numerical_rank(values: Array) -> int:
+    """How many eigenvalues exceed ``n eps max|eigenvalue|``, the roundoff of the decomposition."""
+    xp = namespace(values=values)
+    cut = values.shape[0] * epsilon(values) * float(xp.max(xp.abs(values)))
+    return int(xp.sum(xp.astype(values > cut, xp.int32)))
+
+
+def truncated_inverse(values: Array, damping: float) -> Array:
+    """``1 / (eigenvalue + a)``, and zero for the eigenvalues (ascending) beyond the numerical rank."""
+    xp = namespace(values=values)
+    dropped = values.shape[0] - numerical_rank(values)
+    return xp.concat([xp.zeros_like(values[:dropped]), 1.0 / (values[dropped:] + damping)])
+
+
+def solve_eigenbasis(matrix: Array, v: Array, *, damping: float) -> SolveResult:
+    """Solve ``(M + a I) x = v`` for a symmetric positive semidefinite M (n, n) and v (n,).
+
+    At a = 0 the minimum-norm solution, eigenvalues below ``n eps |M|`` taken as zero; a v outside the
+    range of M is the status ``"outside_range"``.
+    """
+    values, vectors = eigh(matrix)
+    if damping == 0.0:
+        inverse = truncated_inverse(values, 0.0)
+    elif float(values[0]) + damping > 0.0:
+        inverse = 1.0 / (values + damping)
+    else:
+        return failure(v, "not_positive_definite", "eigh")
+    result = refine(
+        lambda x: matrix @ x + damping * x,
+        lambda r: vectors @ (inverse * (transpose(vectors) @ r)),
+        v,
+        matrix_norm=norm(matrix) + damping,
+        method="eigh",
+        rank=numerical_rank(values),
+    )
+    if damping == 0.0 and result.status == "inaccurate":
+        return replace(result, status="outside_range")
+    return result

@@ -1,0 +1,46 @@
+"""Verification suite of grng_ref: claims with verdicts, each with a planted error that its check catches.
+
+A claim works from any file (``proofs-check run FILE``); see `claim` for the shortest one.
+"""
+
+from .claim import DEFAULT_SUITE, KINDS, Claim, ClaimFileError, Suite, claim, claims_of, load_suite
+from .context import Run
+from .findings import (
+    VERDICT_LABELS,
+    VERDICTS,
+    Finding,
+    combine,
+    identity,
+    inequality,
+    statistical,
+)
+from .report import FORMATS, RESULT_SCHEMA, to_record, write_report
+from .runner import ClaimResult, RunResult, run_claim, run_suite, select
+
+__all__ = [
+    "DEFAULT_SUITE",
+    "FORMATS",
+    "KINDS",
+    "RESULT_SCHEMA",
+    "VERDICTS",
+    "VERDICT_LABELS",
+    "Claim",
+    "ClaimFileError",
+    "ClaimResult",
+    "Finding",
+    "Run",
+    "RunResult",
+    "Suite",
+    "claim",
+    "claims_of",
+    "combine",
+    "identity",
+    "inequality",
+    "load_suite",
+    "run_claim",
+    "run_suite",
+    "select",
+    "statistical",
+    "to_record",
+    "write_report",
+]

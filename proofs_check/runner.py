@@ -1,0 +1,198 @@
+"""Runs claims and judges them: each verdict as expected, each planted error caught, nothing left out."""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from .claim import Claim, Suite, load_suite
+from .context import Run
+from .findings import Finding
+
+# A control must contradict what the claim expects: a check that always says "holds" misses the planted error
+# of a claim that should hold, and one that always says "refuted" misses that of an expected refutation.
+_CAUGHT_BY = {
+    "certified": ("refuted", "undecided"),
+    "holds": ("refuted", "undecided"),
+    "refuted": ("certified", "holds"),
+    "undecided": ("certified", "holds", "refuted"),
+}
+
+
+@dataclass(frozen=True)
+class ClaimResult:
+    """What became of one claim.
+
+    Attributes
+    ----------
+    claim : Claim
+    finding : Finding or None
+        None after an error.
+    seconds : float
+        Wall time of the check and its control.
+    error : str or None
+        The traceback, if the claim raised.
+    problems : tuple of str
+        Why the claim is not as expected; empty iff it is.
+    """
+
+    claim: Claim
+    finding: Finding | None
+    seconds: float
+    error: str | None
+    problems: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the verdict is the expected one and the control was caught."""
+        return not self.problems
+
+    @property
+    def verdict(self) -> str:
+        """The finding's verdict, or "error"."""
+        return "error" if self.finding is None else self.finding.verdict
+
+    @property
+    def control_caught(self) -> bool:
+        """Whether the planted error came out on the other side than the claim expects."""
+        return self.finding is not None and _caught(self.claim, self.finding)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The results of a run, in the suite's order, with its settings."""
+
+    run: Run
+    results: tuple[ClaimResult, ...]
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether at least one claim ran and every one is as expected."""
+        return bool(self.results) and all(result.ok for result in self.results)
+
+
+def select(suite: Suite, patterns: Iterable[str] = ()) -> tuple[Claim, ...]:
+    """The claims whose id matches any of the patterns (``ring-*``), all of them without a pattern.
+
+    Raises
+    ------
+    ValueError
+        A pattern matches nothing: a run that silently checks less than was asked is worse than an error.
+    """
+    wanted = tuple(patterns)
+    for pattern in wanted:
+        if not any(fnmatch.fnmatchcase(one.id, pattern) for one in suite.claims):
+            known = ", ".join(one.id for one in suite.claims) or "none"
+            raise ValueError(f"no claim matches {pattern!r}; the claims are: {known}")
+    if not wanted:
+        return suite.claims
+    return tuple(c for c in suite.claims if any(fnmatch.fnmatchcase(c.id, p) for p in wanted))
+
+
+def run_claim(claim: Claim, run: Run) -> ClaimResult:
+    """Run one claim; whatever it raises becomes part of the result.
+
+    What the claim prints goes to standard error, so that standard output stays the report's.
+    """
+    start = time.perf_counter()
+    finding, error = None, None
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            finding = claim(run)
+        if not isinstance(finding, Finding):
+            kind, finding = type(finding).__name__, None
+            raise TypeError(f"claim {claim.id!r} must return a Finding, got {kind}")
+    except (Exception, SystemExit):  # noqa: BLE001 - foreign code: the run reports whatever it raised
+        error = traceback.format_exc()
+    seconds = time.perf_counter() - start
+    return ClaimResult(claim, finding, seconds, error, _problems(claim, finding, error))
+
+
+def run_suite(
+    suite: Suite,
+    run: Run | None = None,
+    *,
+    only: Iterable[str] = (),
+    jobs: int = 1,
+    on_result: Callable[[ClaimResult], None] | None = None,
+) -> RunResult:
+    """Run the selected claims of a suite.
+
+    Parameters
+    ----------
+    suite : Suite
+    run : Run, optional
+        Settings; NumPy in float64 by default.
+    only : iterable of str
+        Patterns of ids; all claims without any.
+    jobs : int
+        Worker processes, at least 1. Workers load the claims anew from ``suite.origin``.
+    on_result : callable, optional
+        Called with each `ClaimResult`, in the suite's order, as it arrives.
+
+    Raises
+    ------
+    ValueError
+        A pattern without a match, ``jobs`` below 1 (or above, for claims that come from no file), an
+        unknown backend.
+    grng_ref.BackendError
+        A backend that cannot be used here.
+    """
+    settings = run if run is not None else Run()
+    claims = select(suite, only)
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
+        raise ValueError(f"jobs must be an integer of at least 1, got {jobs!r}")
+    if jobs > 1 and suite.origin is None:
+        raise ValueError("jobs above 1 need a suite loaded with load_suite: workers load the claims anew")
+    settings.check_available()
+    start = time.perf_counter()
+    results = []
+    for result in _results(suite, claims, settings, jobs):
+        results.append(result)
+        if on_result is not None:
+            on_result(result)
+    return RunResult(settings, tuple(results), time.perf_counter() - start)
+
+
+def _results(suite: Suite, claims: tuple[Claim, ...], run: Run, jobs: int) -> Iterator[ClaimResult]:
+    if jobs == 1:
+        yield from (run_claim(one, run) for one in claims)
+        return
+    import joblib  # from the extra "verify"; one process needs nothing of it
+
+    parallel = joblib.Parallel(n_jobs=jobs, backend="loky", return_as="generator")
+    outcomes = parallel(joblib.delayed(_run_in_worker)(suite.origin, one.id, run) for one in claims)
+    for one, (finding, seconds, error) in zip(claims, outcomes, strict=True):
+        yield ClaimResult(one, finding, seconds, error, _problems(one, finding, error))
+
+
+def _run_in_worker(origin: str, id: str, run: Run) -> tuple[Finding | None, float, str | None]:
+    """One claim in a worker process. Claims do not travel: a user's file cannot be imported by name there."""
+    with contextlib.redirect_stdout(sys.stderr):
+        suite = load_suite(origin)
+    result = run_claim(suite[id], run)
+    return result.finding, result.seconds, result.error
+
+
+def _caught(claim: Claim, finding: Finding) -> bool:
+    return finding.control is not None and finding.control.verdict in _CAUGHT_BY[claim.expected]
+
+
+def _problems(claim: Claim, finding: Finding | None, error: str | None) -> tuple[str, ...]:
+    if finding is None:
+        last = (error or "").strip().splitlines()[-1:]
+        return (f"error: {last[0] if last else 'unknown'}",)
+    problems = []
+    if finding.verdict != claim.expected:
+        problems.append(f"verdict is {finding.verdict}, expected {claim.expected}")
+    if finding.control is None:
+        problems.append("no negative control: nothing shows that this check can fail")
+    elif not _caught(claim, finding):
+        problems.append(f"control not caught: the planted error came out {finding.control.verdict}")
+    return tuple(problems)

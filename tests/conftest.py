@@ -1,0 +1,50 @@
+"""The fixtures ``dtype`` and ``backend``: one parametrization for everything that takes arrays."""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+import pytest
+from hypothesis import settings
+from support import Backend, import_peer, require_gpu
+
+# Time per example is no property of the code on a shared machine, and the examples are the same every run.
+settings.register_profile("grng", deadline=None, derandomize=True)
+settings.load_profile("grng")
+
+# name -> (library, device, read-only)
+BACKENDS = {
+    "numpy": ("numpy", None, False),
+    "numpy_readonly": ("numpy", None, True),
+    "array_api_strict:device1": ("array_api_strict", "device1", False),  # stands in for a GPU
+    "torch": ("torch", None, False),
+    "jax": ("jax", None, False),
+    "cupy": ("cupy", None, False),
+}
+MARKS = {"torch": pytest.mark.peers, "jax": pytest.mark.peers, "cupy": pytest.mark.gpu}
+
+
+def pytest_configure() -> None:
+    """JAX must be told before its first array that float64 means float64."""
+    try:
+        importlib.metadata.version("jax")
+    except importlib.metadata.PackageNotFoundError:
+        return
+    import_peer("jax").config.update("jax_enable_x64", True)
+
+
+@pytest.fixture(params=["float64", "float32"])
+def dtype(request: pytest.FixtureRequest) -> str:
+    """Name of the floating dtype under test."""
+    return request.param
+
+
+@pytest.fixture(params=[pytest.param(name, marks=MARKS.get(name, ())) for name in BACKENDS])
+def backend(request: pytest.FixtureRequest, dtype: str) -> Backend:
+    """The backend under test; its ``asarray`` gives arrays of the dtype under test."""
+    library, device, read_only = BACKENDS[request.param]
+    if library in ("torch", "jax"):
+        import_peer(library)
+    elif library == "cupy":
+        require_gpu()
+    return Backend(name=request.param, library=library, dtype=dtype, device=device, read_only=read_only)

@@ -1,0 +1,385 @@
+"""A run succeeds only if every verdict is the expected one and every planted error was caught."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proofs_check import (
+    Claim,
+    Finding,
+    Run,
+    Suite,
+    combine,
+    identity,
+    inequality,
+    load_suite,
+    run_claim,
+    run_suite,
+    statistical,
+)
+
+EPS = float(np.finfo(np.float64).eps)
+HOLDS = Finding("holds", 0.5, 1.0, "a check")
+REFUTED = Finding("refuted", 2.0, 1.0, "a check with a planted error")
+UNDECIDED = Finding("undecided", math.nan, 1.0, "a check that overflowed")
+CERTIFIED = Finding("certified", 0.5, 1.0, "an enclosure")
+
+
+def made(function, id="the-claim", *, kind="identity", expected="holds"):
+    return Claim(id, "s", "classical", kind, expected, {}, function)  # kept in no list
+
+
+def returning(finding, expected="holds"):
+    return run_claim(made(lambda run: finding, expected=expected), Run())
+
+
+# --- the runner's judgement ----------------------------------------------------------------------------
+
+
+def test_a_check_that_always_passes_fails_the_run():
+    def always_passes(run):
+        def check(value):
+            return identity(value, value, tolerance=4 * run.eps, reason="roundoff", detail="1 number")
+
+        return check(1.0).with_control(check(2.0))  # the planted error is compared with itself
+
+    result = run_claim(made(always_passes), Run())
+    assert result.verdict == "holds"
+    assert not result.ok
+    assert result.problems == ("control not caught: the planted error came out holds",)
+
+
+def test_a_check_that_always_fails_cannot_pass_as_an_expected_refutation():
+    result = returning(REFUTED.with_control(REFUTED), expected="refuted")
+    assert result.problems == ("control not caught: the planted error came out refuted",)
+    assert returning(REFUTED.with_control(HOLDS), expected="refuted").ok
+
+
+def test_a_missing_control_fails_the_run():
+    result = returning(HOLDS)
+    assert result.problems == ("no negative control: nothing shows that this check can fail",)
+    assert not result.control_caught
+
+
+@pytest.mark.parametrize("control", [REFUTED, UNDECIDED], ids=["refuted", "undecided"])
+@pytest.mark.parametrize("finding", [HOLDS, CERTIFIED], ids=["holds", "certified"])
+def test_the_expected_verdict_with_a_caught_control_is_as_expected(finding, control):
+    result = returning(finding.with_control(control), expected=finding.verdict)
+    assert result.ok
+    assert result.control_caught
+
+
+@pytest.mark.parametrize("expected", ["certified", "holds", "refuted", "undecided"])
+@pytest.mark.parametrize("finding", [CERTIFIED, HOLDS, REFUTED, UNDECIDED], ids=lambda f: f.verdict)
+def test_every_other_verdict_than_the_expected_one_is_a_problem(finding, expected):
+    control = HOLDS if expected in ("refuted", "undecided") else REFUTED
+    result = returning(finding.with_control(control), expected=expected)
+    assert result.ok == (finding.verdict == expected)
+    if not result.ok:
+        assert result.problems == (f"verdict is {finding.verdict}, expected {expected}",)
+
+
+@pytest.mark.parametrize("raised", [ValueError("what happened"), SystemExit(0)], ids=["error", "exit"])
+def test_whatever_a_claim_raises_is_reported_and_fails(raised):
+    def check(run):
+        raise raised
+
+    result = run_claim(made(check), Run())
+    assert not result.ok
+    assert result.verdict == "error"
+    assert "in check" in result.error
+    assert result.problems[0].startswith(f"error: {type(raised).__name__}")
+
+
+def test_a_claim_that_returns_no_finding_is_an_error():
+    result = run_claim(made(lambda run: True), Run())
+    assert result.problems == ("error: TypeError: claim 'the-claim' must return a Finding, got bool",)
+
+
+def test_what_a_claim_prints_does_not_reach_standard_output(capsys):
+    def check(run):
+        print("chatter")
+        return HOLDS.with_control(REFUTED)
+
+    assert run_claim(made(check), Run()).ok
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "chatter\n"
+
+
+def test_a_run_of_nothing_is_no_success():
+    assert not run_suite(Suite(())).ok
+
+
+def test_one_claim_spoils_the_run():
+    good = made(lambda run: HOLDS.with_control(REFUTED), "good")
+    bad = made(lambda run: HOLDS, "bad")
+    assert run_suite(Suite((good,))).ok
+    assert not run_suite(Suite((good, bad))).ok
+    assert run_suite(Suite((good, bad)), only=["good"]).ok
+
+
+@pytest.mark.parametrize("jobs", [0, -1, 1.0, True])
+def test_jobs_is_checked(jobs):
+    with pytest.raises(ValueError, match="jobs must be an integer of at least 1, got"):
+        run_suite(Suite(()), jobs=jobs)
+
+
+def test_workers_need_a_file_to_load():
+    with pytest.raises(ValueError, match="jobs above 1 need a suite loaded with load_suite"):
+        run_suite(Suite((made(lambda run: HOLDS),)), jobs=2)
+
+
+def test_an_unknown_backend_is_refused_before_any_claim_runs():
+    ran = []
+    with pytest.raises(ValueError, match="backend"):
+        run_suite(Suite((made(lambda run: ran.append(1)),)), Run(backend="fortran"))
+    assert ran == []
+
+
+FILE = '''
+import numpy as np
+from proofs_check import claim, identity, inequality
+import helper_beside_the_claims
+
+print("chatter while loading")
+
+for number in range(3):
+
+    @claim(f"loop-{number}", statement="s", source="x", kind="identity", params={"number": number})
+    def check(run, number):
+        """Fails if the sum is wrong."""
+        x = run.asarray(run.rng(number).normal(size=50))
+        print("chatter")
+
+        def finding(factor):
+            return identity(factor * x, 2 * x, tolerance=run.eps, reason="exact", detail="50 numbers")
+
+        return finding(2).with_control(finding(2.5))
+
+
+@claim("broken", statement="s", source="x", kind="inequality")
+def broken(run):
+    raise RuntimeError(helper_beside_the_claims.MESSAGE)
+
+
+@claim("wrong", statement="s", source="x", kind="inequality")
+def wrong(run):
+    def finding(bound):
+        return inequality(np.arange(4.0), bound, slack=0.0, reason="integers", detail="4 numbers")
+
+    return finding(2.0).with_control(finding(1.0))
+'''
+
+
+def test_two_workers_give_the_results_of_one_process(tmp_path):
+    (tmp_path / "helper_beside_the_claims.py").write_text("MESSAGE = 'from the neighbour'\n")
+    path = tmp_path / "mine.py"
+    path.write_text(FILE)
+    suite, settings = load_suite(path), Run(dtype="float32", seed=3)
+    seen = []
+    serial = run_suite(suite, settings)
+    parallel = run_suite(suite, settings, jobs=2, on_result=lambda result: seen.append(result.claim.id))
+
+    def essence(run):
+        return [(r.claim.id, r.finding, r.verdict, r.problems) for r in run.results]
+
+    assert essence(serial) == essence(parallel)
+    assert seen == ["loop-0", "loop-1", "loop-2", "broken", "wrong"]
+    assert [r.ok for r in parallel.results] == [True, True, True, False, False]
+    assert "in broken" in parallel.results[3].error
+    assert parallel.results[3].problems == ("error: RuntimeError: from the neighbour",)
+    assert parallel.results[4].finding.witness == {"index": [3], "lhs": 3.0, "rhs": 2.0}
+
+
+# --- findings ------------------------------------------------------------------------------------------
+
+BAD = [math.nan, math.inf, -math.inf]
+
+
+@pytest.mark.parametrize("verdict", ["holds", "certified"])
+@pytest.mark.parametrize(
+    ("measured", "threshold"), [*((b, 1.0) for b in BAD), (0.0, math.nan), (0, math.inf), (2, 1)]
+)
+def test_a_positive_verdict_cannot_contradict_its_numbers(verdict, measured, threshold):
+    with pytest.raises(ValueError, match=f"verdict '{verdict}' needs finite measured <= threshold"):
+        Finding(verdict, measured, threshold, "x")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("true", 0.0, 1.0, "x"), "verdict must be one of certified, holds, refuted, undecided; got 'true'"),
+        (("holds", 0.0, 1.0, " "), "detail must say what was run"),
+        (("refuted", 2.0, 1.0, "x", 0.0, "", object()), "witness must be representable in JSON"),
+        (
+            ("holds", 0.0, 1.0, "x", 0.0, "", None, HOLDS.with_control(REFUTED)),
+            "control must be a finding without a control",
+        ),
+    ],
+)
+def test_findings_check_their_fields(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Finding(*arguments)
+
+
+def test_a_control_is_a_finding():
+    with pytest.raises(TypeError, match="control must be a Finding, got bool"):
+        HOLDS.with_control(True)
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("side", [0, 1])
+def test_not_finite_never_holds_and_never_refutes(bad, side):
+    pair = [np.ones(3), np.ones(3)]
+    pair[side][1] = bad
+    common = {"reason": "r", "detail": "d"}
+    for finding in (
+        identity(*pair, tolerance=0.5, **common),
+        identity(*pair, tolerance=0.5, scale=1.0, **common),
+        inequality(*pair, slack=0.5, **common),
+        statistical(*pair, 1.0, num_samples=100, detail="d"),
+        statistical(1.0, 1.0, pair[side] if bad != -math.inf else math.nan, num_samples=100, detail="d"),
+    ):
+        assert finding.verdict == "undecided"
+        assert math.isnan(finding.measured)
+
+
+@given(st.floats(1e-200, 1e200), st.floats(-1.0, 1.0).filter(lambda t: abs(t) > 1e-3), st.integers(1, 6))
+def test_identity_measures_the_relative_norm_at_any_scale(scale, error, size):
+    # one entry off by `error` of a constant vector: the relative 2-norm is |error| / sqrt(size) by hand
+    reference = np.full(size, scale)
+    computed = reference.copy()
+    computed[-1] *= 1 + error
+    finding = identity(computed, reference, tolerance=1e-4, reason="r", detail="d")
+    # 1 + error and the product round, each by eps/2 of numbers up to 2: relative to |error| >= 1e-3
+    assert finding.measured == pytest.approx(abs(error) / math.sqrt(size), rel=4 * EPS / 1e-3)
+    assert finding.verdict == "refuted"
+    assert finding.witness == {"index": [size - 1], "computed": computed[-1], "reference": scale}
+
+
+def test_identity_at_its_threshold():
+    common = {"reason": "binary fractions, exact", "detail": "d"}
+    assert identity(1.25, 1.0, tolerance=0.25, **common).verdict == "holds"
+    assert identity(1.25, 1.0, tolerance=0.25, **common).margin == 0.0
+    assert identity(1.25, 1.0, tolerance=0.5, **common).margin == 0.5
+    assert identity(1.25, 1.0, tolerance=0.24, **common).verdict == "refuted"
+    assert identity(np.array([3.0, 4.0]), np.zeros(2), tolerance=0.5, scale=20.0, **common).measured == 0.25
+    assert identity(np.zeros(3), np.zeros(3), tolerance=0.0, scale=2.0, **common).verdict == "holds"
+    assert identity(np.array([1e308]), np.array([-1e308]), tolerance=0.1, **common).verdict == "refuted"
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda c: identity(np.ones(2), np.ones((2, 1)), tolerance=0.1, **c),
+            r"one nonempty shape, got \(2,\)",
+        ),
+        (lambda c: identity(np.ones(0), np.ones(0), tolerance=0.1, **c), "one nonempty shape"),
+        (lambda c: identity(1.0, 0.0, tolerance=0.1, **c), "reference is zero"),
+        (lambda c: identity(1.0, 1.0, tolerance=1.0, **c), r"tolerance must lie in \[0, 1\), got 1.0"),
+        (lambda c: identity(1.0, 1.0, tolerance=math.nan, **c), "tolerance must lie in"),
+        (lambda c: identity(1.0, 1.0, tolerance=0.1, scale=0.0, **c), "scale must be a finite positive"),
+        (lambda c: identity(1.0, 1.0, tolerance=0.1, reason=" ", detail="d"), "reason must say where"),
+        (lambda c: inequality(np.ones(0), 1.0, slack=0.1, **c), "lhs and rhs must have entries"),
+        (lambda c: inequality(1.0, 1.0, slack=-0.1, **c), r"slack must lie in \[0, 1\), got -0.1"),
+        (lambda c: inequality(1.0, 1.0, slack=0.1, reason="", detail="d"), "reason must say where"),
+        (lambda c: statistical(1.0, 1.0, -1.0, num_samples=9, detail="d"), "standard_error must not be neg"),
+        (lambda c: statistical(1.0, 1.0, 1.0, num_samples=1, detail="d"), "num_samples must be at least 2"),
+        (
+            lambda c: statistical(1.0, 1.0, 1.0, num_samples=9, detail="d", false_alarm=0.7),
+            "false_alarm must",
+        ),
+        (
+            lambda c: statistical(np.ones(5), 1.0, 1.0, num_samples=9, detail="d", comparisons=4),
+            "comparisons must be at least the number of entries, got 4 for 5",
+        ),
+        (lambda c: combine([]), "findings must hold at least one"),
+        (
+            lambda c: combine([HOLDS, HOLDS.with_control(REFUTED)]),
+            "findings must all carry a control, or none",
+        ),
+    ],
+)
+def test_constructors_name_what_is_wrong(call, message):
+    with pytest.raises(ValueError, match=message):
+        call({"reason": "r", "detail": "d"})
+
+
+def test_complex_numbers_are_not_compared_by_their_real_part():
+    with pytest.raises(TypeError, match="computed must be an array of real numbers, got dtype complex128"):
+        identity(np.array([1 + 1j]), np.ones(1), tolerance=0.1, reason="r", detail="d")
+
+
+def test_inequality_is_entry_by_entry_with_a_relative_slack():
+    common = {"reason": "r", "detail": "d"}
+    lhs, rhs = np.array([1.0, 1e-9]), np.array([4.0, 0.5e-9])
+    finding = inequality(lhs, rhs, slack=0.25, **common)  # the small entry is twice its bound
+    assert finding.verdict == "refuted"
+    assert finding.witness == {"index": [1], "lhs": 1e-9, "rhs": 0.5e-9}
+    assert finding.measured == 0.5
+    # against a scale of one, the same excess is below the slack
+    assert inequality(lhs, rhs, slack=0.25, scale=1.0, **common).verdict == "holds"
+    assert inequality(1.0, 4.0, slack=0.0, **common).margin == 0.75
+    assert inequality(np.zeros(2), 0.0, slack=0.0, **common).verdict == "holds"
+    assert inequality(-1e308, 1e308, slack=0.0, **common).verdict == "holds"
+    assert inequality(1e308, -1e308, slack=0.5, **common).verdict == "refuted"
+
+
+def test_the_z_test_uses_the_two_sided_quantile_of_all_comparisons():
+    # P(|z| > 1.959963984540054) = 0.05, from tables of the normal distribution
+    table = 1.959963984540054
+    just_below, just_above = table * (1 - 1e-12), table * (1 + 1e-12)
+    for score, verdict in ((just_below, "holds"), (just_above, "refuted"), (-just_above, "refuted")):
+        finding = statistical(score, 0.0, 1.0, num_samples=1000, detail="d", false_alarm=0.05)
+        assert finding.verdict == verdict
+    spread = statistical(
+        np.full(10, just_above), 0.0, 1.0, num_samples=10, detail="d", false_alarm=0.5 - 1e-9
+    )
+    assert spread.threshold == pytest.approx(table, rel=1e-8)  # 0.5 over 10 comparisons is 0.05 each
+    shared = statistical(just_above, 0.0, 1.0, num_samples=10, detail="d", false_alarm=0.05, comparisons=2)
+    assert shared.verdict == "holds"
+    assert "over 2 comparisons (Bonferroni)" in shared.reason
+
+
+def test_no_spread_demands_exact_agreement():
+    exact = statistical(np.ones(2), 1.0, np.array([0.0, 1.0]), num_samples=10, detail="d")
+    assert (exact.verdict, exact.measured) == ("holds", 0.0)
+    off = statistical(1.0 + 1e-9, 1.0, 0.0, num_samples=10, detail="d")
+    assert (off.verdict, off.measured) == ("refuted", math.inf)
+
+
+def test_the_z_test_has_its_false_alarm_rate_and_power():
+    # 4000 tests of a true mean at rate 0.05: 200 alarms expected, standard deviation 13.8; five of those
+    # are a chance of 6e-7 for this fixed seed
+    rng = np.random.default_rng(20)
+    samples = rng.normal(size=(4000, 400))
+    means, errors = samples.mean(axis=1), samples.std(axis=1, ddof=1) / 20
+
+    def alarms(shift):
+        findings = (
+            statistical(m + shift, 0.0, e, num_samples=400, detail="d", false_alarm=0.05)
+            for m, e in zip(means, errors, strict=True)
+        )
+        return sum(f.verdict == "refuted" for f in findings)
+
+    assert abs(alarms(0.0) - 200) < 5 * 13.8
+    assert alarms(0.4) == 4000  # eight standard errors: the planted error is always caught
+
+
+def test_combine_takes_the_worst_finding_and_the_least_caught_control():
+    tight = Finding("holds", 0.9, 1.0, "tight")
+    assert combine([HOLDS, tight, CERTIFIED]).detail == "worst of 3: tight"
+    assert combine([HOLDS, UNDECIDED, CERTIFIED]).verdict == "undecided"
+    assert combine([HOLDS, UNDECIDED, REFUTED]).verdict == "refuted"
+    assert combine(iter([CERTIFIED])).verdict == "certified"
+    missed = combine([HOLDS.with_control(REFUTED), HOLDS.with_control(tight)])
+    assert missed.control == tight
+    assert not returning(missed).ok
+    assert returning(combine([HOLDS.with_control(REFUTED)] * 2)).ok
