@@ -69,8 +69,9 @@ class Problem:
     def __post_init__(self) -> None:
         if not isinstance(self.model, MLP):
             raise TypeError(f"model must be an MLP, got {type(self.model).__name__}")
-        if not hasattr(self.likelihood, "factor"):
-            raise TypeError(f"likelihood must be a Likelihood object, got {type(self.likelihood).__name__}")
+        if isinstance(self.likelihood, type) or not isinstance(self.likelihood, Likelihood):
+            got = getattr(self.likelihood, "__name__", type(self.likelihood).__name__)
+            raise TypeError(f"likelihood must be an object such as gr.Categorical(), got {got}")
 
     # --- parameters ----------------------------------------------------------------------------------
 

@@ -13,11 +13,19 @@ folder="${1:-$root/.peers}"
 python="${PYTHON:-python3}"
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 
+requirements() {
+    "$python" - "$root/pyproject.toml" <<'PYTHON'
+import pathlib, sys, tomllib
+project = tomllib.loads(pathlib.Path(sys.argv[1]).read_text())["project"]
+print(project["dependencies"], project["optional-dependencies"])
+PYTHON
+}
+
 for framework in jax torch; do
     pins="$here/requirements-$framework.txt"
     env="$folder/$framework"
     # What the packages depend on: the pins, the project's own requirements, this script, the interpreter.
-    wanted="$(cat "$pins" "$root/pyproject.toml" "${BASH_SOURCE[0]}" <("$python" -VV) | sha256sum | cut -d' ' -f1)"
+    wanted="$(cat "$pins" "${BASH_SOURCE[0]}" <("$python" -VV) <(requirements) | sha256sum | cut -d' ' -f1)"
     if [ "$(cat "$env/stamp" 2>/dev/null || true)" != "$wanted" ]; then
         echo "installing the peers' environment $env"
         rm -rf "$env"
