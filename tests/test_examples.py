@@ -1,0 +1,183 @@
+"""Every example runs, and what it shows is true, judged by dense linear algebra that it does not use.
+
+No golden output: each check is a property, and a planted error (a changed line of the script) makes it fail.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import import_peer, require_gpu, tolerance
+
+import grng_ref as gr
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+Names = dict[str, Any]
+"""What a script leaves behind: its global names."""
+
+
+def run(script: str, *arguments: str, replace: tuple[str, str] | None = None) -> Names:
+    """Execute a script as ``python script arguments`` would; one line of it may be changed first."""
+    path = EXAMPLES / script
+    source = path.read_text(encoding="utf-8")
+    if replace is not None:
+        assert source.count(replace[0]) == 1, f"{script} has no longer exactly one {replace[0]!r}"
+        source = source.replace(*replace)
+    names: Names = {"__name__": "__main__", "__file__": str(path)}
+    before = sys.argv
+    sys.argv = [script, *arguments]
+    try:
+        exec(compile(source, script, "exec"), names)  # noqa: S102 - a script of this repository
+    finally:
+        sys.argv = before
+    return names
+
+
+def assert_solves(matrix: np.ndarray, x: np.ndarray, v: np.ndarray) -> None:
+    """``matrix x = v`` by LAPACK's scaled residual; 30 is LAPACK's own threshold."""
+    size = np.linalg.norm(matrix) * np.linalg.norm(x) * len(x) * np.finfo(float).eps
+    assert np.linalg.norm(v - matrix @ x) / size <= 30.0
+
+
+def dense_fisher(jacobian: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """``(1/N) sum_n J_n^T (diag p_n - p_n p_n^T) J_n``, example by example."""
+    parts = [j.T @ (np.diag(q) - np.outer(q, q)) @ j for j, q in zip(jacobian, p, strict=True)]
+    return np.sum(parts, axis=0) / len(parts)
+
+
+def check_first_steps(names: Names) -> None:
+    problem, theta, x, y = (names[n] for n in ("problem", "theta", "x", "y"))
+    steps, rho, damping = names["steps"], names["rho"], names["damping"]
+    p = np.exp(problem.outputs(theta, x))
+    fisher = dense_fisher(problem.jacobian(theta, x), p / p.sum(axis=1, keepdims=True))
+    g, hessian = problem.gradient(theta, x, y), problem.hessian(theta, x, y)
+    unit = np.eye(len(g))
+    assert_solves(fisher + damping * unit, -steps["NGD"], g)
+    assert_solves(fisher + (damping + rho * g @ g) * unit, -steps["RING"], g)
+    assert_solves(fisher + damping * unit, -steps["RENG"], g + rho * hessian @ g)
+    # The two solve one system by unlike routes, so each errs by the condition number times roundoff.
+    condition = np.linalg.cond(fisher + damping * unit)
+    assert names["identity"].relative_error <= tolerance("float64", condition)
+    # K-FAC is an approximation: a descent step that is not the exact one.
+    assert steps["K-FAC"] @ g < 0.0
+    assert 0.01 < names["approximation"].relative_error < 1.0
+    assert all(after < before for before, after in names["losses"].values())
+
+
+def check_foreign_architecture(names: Names) -> None:
+    B, c, g, f = (names[n] for n in ("B", "c", "g", "f"))
+    # Central differences with h = 1e-5: rounding eps |f| / h = 2e-11, truncation h^2 |f'''| / 6 = 2e-11 times
+    # third derivatives; a factor of 1e2 for those and for the division by the largest entry.
+    assert max(names["errors"]) < 1e-8
+    assert np.abs(B.T @ c - g).max() <= tolerance("float64", terms=len(c)) * np.abs(g).max()
+    p = np.exp(f)
+    fisher = dense_fisher(names["jacobian"], p / p.sum(axis=1, keepdims=True))
+    unit = np.eye(len(g))
+    assert_solves(fisher + 1e-2 * unit, names["natural"], g)
+    assert_solves(fisher + (1e-2 + 0.5 * g @ g) * unit, names["ring"], g)
+    hg = names["difference"](names["gradient"], g)
+    assert_solves(fisher + 1e-2 * unit, names["reng"], g + 0.5 * hg)
+
+
+def check_online_rkalman(names: Names) -> None:
+    # Orthogonal transformations of a root whose condition number is that of the information, square-rooted;
+    # every batch adds roundings, at most 60 of them.
+    condition = float(np.sqrt(np.linalg.cond(names["information"])))
+    largest = max(np.abs(names["mean"]).max(), np.abs(names["covariance"]).max())
+    assert set(names["errors"]) == {"one batch", "one by one", "permuted"}
+    assert max(names["errors"].values()) <= tolerance("float64", condition, terms=60) * largest
+    # Regularization adds information: the covariance falls in the order of positive semidefinite matrices.
+    assert np.linalg.eigvalsh(names["covariance"] - names["regularized"]).min() > 0.0
+    assert 0.0 < names["shrunk"] < 1.0
+
+
+def check_gpu_or_numpy(names: Names, reference: Names) -> None:
+    assert all(later < earlier for earlier, later in zip(names["losses"], names["losses"][1:], strict=False))
+    assert names["losses"][-1] < 0.25 * names["losses"][0]
+    # The damping falls to 2e-3 beside a curvature near 1: twelve solves of condition up to 1e3, each of which
+    # passes its error on.
+    rtol = tolerance(names["dtype"], 1e3, terms=12)
+    assert np.linalg.norm(names["weights"] - reference["weights"]) <= rtol * np.linalg.norm(
+        reference["weights"]
+    )
+    assert type(names["theta"]) is type(names["x"])
+
+
+CHECKS: dict[str, Callable[[Names], None]] = {
+    "first_steps.py": check_first_steps,
+    "foreign_architecture.py": check_foreign_architecture,
+    "online_rkalman.py": check_online_rkalman,
+}
+
+PLANTED = [
+    ("first_steps.py", ("damping=damping)  # the full", "damping=1.01 * damping)  # the full")),
+    ("first_steps.py", ("1.0 / (128 * damping)", "1.0 / damping")),  # a mean where the filter sums
+    ("first_steps.py", ('structure="kfac")', 'structure="full")')),
+    ("foreign_architecture.py", ("CLASSES, -1) / np.sqrt(N)", "CLASSES, -1)")),  # B of a sum, not a mean
+    ("foreign_architecture.py", ("1.0 - hidden**2", "1.0 - hidden")),
+    ("foreign_architecture.py", (".transpose(0, 2, 1)", "")),
+    ("online_rkalman.py", ("gr.Gaussian(variance=NOISE_VARIANCE)", "gr.Gaussian()")),
+    ("online_rkalman.py", ("np.eye(4) / PRIOR_VARIANCE", "np.eye(4)")),
+]
+
+
+def test_every_example_is_checked() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {*CHECKS, "gpu_or_numpy.py"}
+
+
+@pytest.mark.parametrize("script", CHECKS)
+def test_example(script: str) -> None:
+    CHECKS[script](run(script))
+
+
+@pytest.mark.parametrize(("script", "replace"), PLANTED, ids=lambda value: value[0] if value else "")
+def test_planted_error_is_caught(script: str, replace: tuple[str, str]) -> None:
+    names = run(script, replace=replace)
+    with pytest.raises(AssertionError):
+        CHECKS[script](names)
+
+
+@pytest.mark.parametrize(
+    ("library", "dtype"),
+    [
+        ("array_api_strict", "float64"),
+        ("array_api_strict", "float32"),
+        pytest.param("torch", "float64", marks=pytest.mark.peers),
+        pytest.param("torch", "float32", marks=pytest.mark.peers),
+        pytest.param("jax", "float64", marks=pytest.mark.peers),
+        pytest.param("cupy", "float64", marks=pytest.mark.gpu),
+        pytest.param("cupy", "float32", marks=pytest.mark.gpu),
+    ],
+)
+def test_backends_agree(library: str, dtype: str) -> None:
+    if library == "cupy":
+        require_gpu()
+    else:
+        import_peer(library)
+    reference = run("gpu_or_numpy.py")
+    names = run("gpu_or_numpy.py", library, dtype)
+    check_gpu_or_numpy(names, reference)
+    wrong = {**names, "weights": names["weights"] * (1.0 + 1e-1)}  # a backend off by ten per cent
+    with pytest.raises(AssertionError):
+        check_gpu_or_numpy(wrong, reference)
+
+
+def test_backend_must_exist() -> None:
+    with pytest.raises(ValueError, match="backend must be one of"):
+        run("gpu_or_numpy.py", "fortran")
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_examples_are_short_and_public(path: Path) -> None:
+    """Fewer than 60 lines, and nothing of the package but its public names."""
+    source = path.read_text(encoding="utf-8")
+    assert len(source.splitlines()) < 60
+    assert "from grng_ref" not in source
+    used = {word.split("(")[0] for word in source.replace(",", " ").split() if word.startswith("gr.")}
+    assert all(hasattr(gr, name.removeprefix("gr.").split(".")[0]) for name in used)
