@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
-from .arrays import Array, check_finite, check_real, check_shape, namespace
+from .arrays import Array, NumericalError, check_finite, check_real, check_shape, namespace
 from .arrays.linalg import norm
 from .curvature import DenseRows, FullFisher
 
@@ -59,7 +60,7 @@ def ring_direction(
     """
     _check(B, g, coefficients)
     total = ring_damping(
-        norm(g), rho=check_real("rho", rho, minimum=0.0), damping=check_real("damping", damping)
+        norm(g), rho=check_real("rho", rho, minimum=0.0), damping=check_real("damping", damping, minimum=0.0)
     )
     return natural_direction(B, g, damping=total, coefficients=coefficients)
 
@@ -83,18 +84,35 @@ def reng_direction(
     Source: the objective is the paper's.
     """
     _check(B, g, None)
+    if not callable(hvp):
+        raise TypeError(f"hvp must be a callable v -> H v, got {type(hvp).__name__}")
     v = regularized_gradient(g, hvp, rho=check_real("rho", rho, minimum=0.0))
     return natural_direction(B, v, damping=damping)
 
 
 def ring_damping(gradient_norm: float, *, rho: float, damping: float) -> float:
-    """``damping + rho |g|^2``."""
-    return damping + rho * gradient_norm**2
+    """``damping + rho |g|^2``.
+
+    Raises
+    ------
+    NumericalError
+        It overflows.
+    """
+    total = damping + rho * gradient_norm * gradient_norm  # a float's ** raises OverflowError instead
+    if not math.isfinite(total):
+        raise NumericalError(f"damping + rho |g|^2 overflowed: rho {rho:g}, |g| {gradient_norm:g}")
+    return total
 
 
 def regularized_gradient(g: Array, hvp: Callable[[Array], Array], *, rho: float) -> Array:
     """``g + rho H g``; g itself, exactly, at rho = 0."""
-    return g + rho * hvp(g) if rho > 0.0 else g
+    if rho == 0.0:
+        return g
+    product = hvp(g)
+    namespace(g=g, **{"hvp(g)": product})
+    check_shape("hvp(g)", product, tuple(g.shape), "H g, one entry a parameter")  # nothing is broadcast
+    check_finite(**{"hvp(g)": product})
+    return g + rho * product
 
 
 def _check(B: Array, g: Array, coefficients: Array | None) -> None:

@@ -19,6 +19,7 @@ from .arrays import (
     check_shape,
     like,
     namespace,
+    namespace_of_mixed,
 )
 from .arrays.linalg import identity, transpose
 from .likelihoods import Likelihood
@@ -32,12 +33,12 @@ _HESSIAN_WORKSPACE = 2**22  # entries of one tangent array; bounds the memory of
 class Linearization(NamedTuple):
     """One linearisation of the problem at theta: what a natural-gradient or Kalman step needs."""
 
-    loss: Array  # 0-d, mean over examples
-    gradient: Array  # (P,), of the mean loss
-    activations: Layers  # abar_l (N, d_in[+1]) of the trainable layers
-    signals: Layers  # D_l (N, K', d_out) of the trainable layers
-    coefficients: Array | None  # c (N K') with g = B^T c; None where the kind has none or it overflows
-    samples: Array | None  # the labels drawn for a Monte-Carlo Fisher
+    loss: Array  #: 0-d, mean over examples
+    gradient: Array  #: (P,), of the mean loss
+    activations: Layers  #: ``abar_l`` (N, d_in[+1]) of the trainable layers
+    signals: Layers  #: ``D_l`` (N, K', d_out) of the trainable layers
+    coefficients: Array | None  #: c (N K') with ``g = B^T c``; None where the kind has none or it overflows
+    samples: Array | None  #: the labels drawn for a Monte-Carlo Fisher
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,17 +108,17 @@ class Problem:
 
     def loss(self, theta: Array, x: Array, y: Array) -> Array:
         """The mean loss L, 0-d; terms constant in theta are left out."""
-        xp, _, trace = self._forward(theta, x, y)
+        xp, _, trace = self._forward_labelled(theta, x, y)
         return self._finite("loss", xp.mean(self.likelihood.loss(trace.outputs, y)))
 
     def gradient(self, theta: Array, x: Array, y: Array) -> Array:
         """The gradient g (P,) of the mean loss, by one backward pass."""
-        _, layers, trace = self._forward(theta, x, y)
+        _, layers, trace = self._forward_labelled(theta, x, y)
         return self._gradient(layers, trace, y)
 
     def per_example_gradients(self, theta: Array, x: Array, y: Array) -> Array:
         """The gradients (N, P) of the per-example losses, without a loop; their mean is the gradient."""
-        _, layers, trace = self._forward(theta, x, y)
+        _, layers, trace = self._forward_labelled(theta, x, y)
         cotangents = self.likelihood.gradient(trace.outputs, y)[:, None, :]
         return self._finite("per_example_gradients", self._rows(layers, trace, cotangents)[:, 0, :])
 
@@ -148,13 +149,13 @@ class Problem:
 
         ``H g`` with v = g is the gradient of ``|g|^2 / 2``.
         """
-        _, layers, trace = self._forward(theta, x, y)
+        _, layers, trace = self._forward_labelled(theta, x, y)
         self._check_vector("v", v, theta)
         return self._finite("hvp", self._hessian_product(layers, trace, y, v))
 
     def hessian(self, theta: Array, x: Array, y: Array) -> Array:
         """The dense Hessian (P, P) of the mean loss, by Hessian-vector products in batches."""
-        xp, layers, trace = self._forward(theta, x, y)
+        xp, layers, trace = self._forward_labelled(theta, x, y)
         p = self.num_parameters
         batch = max(1, _HESSIAN_WORKSPACE // (x.shape[0] * max(self.model.sizes)))
         directions = identity(p, theta)
@@ -247,7 +248,7 @@ class Problem:
             direction without coefficients there.
         """
         check_choice("kind", kind, ("expected", "empirical"))
-        _, _, trace = self._forward(theta, x, y)
+        _, _, trace = self._forward_labelled(theta, x, y)
         coefficients = self._coefficients(trace, y, kind)
         if coefficients is None:
             raise NumericalError("score_coefficients overflow: use a direction without coefficients")
@@ -265,7 +266,7 @@ class Problem:
         rng: int | np.random.Generator | None = None,
     ) -> Linearization:
         """Loss, gradient, score factors and coefficients in one forward and two backward passes."""
-        xp, layers, trace = self._forward(theta, x, y)
+        xp, layers, trace = self._forward_labelled(theta, x, y)
         signals, samples = self._signals(layers, trace, y, kind, samples, num_samples, rng)
         return Linearization(
             loss=self._finite("loss", xp.mean(self.likelihood.loss(trace.outputs, y))),
@@ -290,6 +291,11 @@ class Problem:
         if y is not None:
             self.likelihood.check_targets(trace.outputs, y)
         return xp, layers, trace
+
+    def _forward_labelled(self, theta: Array, x: Array, y: Array) -> tuple[ModuleType, Layers, Trace]:
+        if y is None:
+            raise TypeError("y must be an array of labels, got None")
+        return self._forward(theta, x, y)
 
     def _finite(self, name: str, result: Array) -> Array:
         if self.check_finite:
@@ -358,13 +364,16 @@ class Problem:
         return derivatives.backward(self.model, layers, trace, cotangents), samples
 
     def _sampled_gradients(self, f: Array, samples: Array) -> Array:
-        xp = namespace(f=f)
+        xp = namespace_of_mixed(f=f, samples=samples)
         count = samples.shape[0] if samples.ndim > 1 else 0
         if count == 0:
             raise ValueError(f"samples must have shape (draws, *labels), got {tuple(samples.shape)}")
         gradients = []
         for m in range(count):
-            self.likelihood.check_targets(f, samples[m, ...])
+            try:
+                self.likelihood.check_targets(f, samples[m, ...])
+            except (TypeError, ValueError) as error:  # which speaks of y
+                raise type(error)(f"samples[{m}] must hold labels: {error}") from None
             gradients.append(self.likelihood.gradient(f, samples[m, ...]))
         return xp.stack(gradients, axis=1) / math.sqrt(count)
 

@@ -18,6 +18,11 @@ from .errors import NumericalError
 from .namespaces import Array, backend_name, epsilon, is_numpy, like
 
 
+def quiet() -> np.errstate:
+    """A context without NumPy's floating-point warnings, where overflow ends in a status or an error."""
+    return np.errstate(all="ignore")
+
+
 def transpose(matrix: Array) -> Array:
     """The matrix with its last two axes exchanged."""
     return compat.array_namespace(matrix).matrix_transpose(matrix)
@@ -71,9 +76,9 @@ def cholesky(matrix: Array) -> Array | None:
     matrix states.
     """
     xp = compat.array_namespace(matrix)
+    if not bool(xp.all(xp.isfinite(matrix))):
+        return None
     if is_numpy(xp):
-        if not np.all(np.isfinite(matrix)):
-            return None
         try:
             return scipy.linalg.cholesky(matrix, lower=True, check_finite=False)
         except np.linalg.LinAlgError:
@@ -101,6 +106,8 @@ def solve_triangular(factor: Array, rhs: Array, *, lower: bool, transposed: bool
     """Solve ``T x = b`` (or ``T^T x = b``) for a triangular T; b is a vector or a matrix of columns."""
     xp = compat.array_namespace(factor)
     name = backend_name(xp)
+    if name != "numpy" and bool(xp.any(diagonal(factor) == 0.0)):  # others than LAPACK give infinities
+        raise NumericalError("a triangular factor is singular")
     if name == "numpy" or name == "jax" or name == "cupy":
         module = {"numpy": "scipy.linalg", "jax": "jax.scipy.linalg", "cupy": "cupyx.scipy.linalg"}[name]
         solve = importlib.import_module(module).solve_triangular  # cupyx's needs CUDA libraries to import
@@ -126,6 +133,25 @@ def cholesky_solve(factor: Array, rhs: Array) -> Array:
     """Solve ``L L^T x = b`` for a lower Cholesky factor L."""
     half = solve_triangular(factor, rhs, lower=True)
     return solve_triangular(factor, half, lower=True, transposed=True)
+
+
+def is_singular(factor: Array, matrix_norm: float) -> bool:
+    """Whether a matrix with the Cholesky factor L is singular to working precision: ``lmin <= n eps |M|``.
+
+    Roundoff can let the factorization of a singular matrix succeed. Three steps of inverse iteration find
+    the smallest eigenvalue then: it is 1/eps times smaller than the largest one. O(n^2).
+    """
+    xp = compat.array_namespace(factor)
+    n = factor.shape[0]
+    places = xp.arange(n, **like(factor))
+    x = xp.cos(places * places)  # a start without structure: orthogonal to nothing on purpose
+    inverse_size = 0.0
+    for _ in range(3):
+        x = cholesky_solve(factor, x / norm(x))
+        inverse_size = norm(x)
+        if not np.isfinite(inverse_size):
+            return True
+    return inverse_size * matrix_norm * n * epsilon(factor) >= 1.0
 
 
 def eigh(matrix: Array) -> tuple[Array, Array]:

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import array_api_compat as compat
+import numpy as np
 
 Array = Any
 """Any array of a supported backend; the array API standard has no common static type."""
@@ -55,7 +56,7 @@ def _one_namespace(named: dict[str, Array]) -> ModuleType:
     for name, value in named.items():
         if value is None:
             continue
-        if not compat.is_array_api_obj(value):
+        if not _is_supported(value):
             raise TypeError(
                 f"{name} must be an array (NumPy, CuPy, PyTorch, JAX or array-api-strict), got "
                 f"{type(value).__name__}; make one with numpy.asarray or gr.asarray(..., backend=...)"
@@ -78,6 +79,14 @@ def _one_namespace(named: dict[str, Array]) -> ModuleType:
     if xp is None:
         raise TypeError("expected at least one array, got none")
     return xp
+
+
+def _is_supported(value: Any) -> bool:
+    # `*` is another product for numpy.matrix, and nothing here would respect a mask.
+    if not compat.is_array_api_obj(value) or isinstance(value, np.matrix | np.ma.MaskedArray):
+        return False
+    xp = compat.array_namespace(value)
+    return is_numpy(xp) or backend_name(xp) != "numpy"
 
 
 def backend_name(xp: ModuleType) -> str:
@@ -148,15 +157,23 @@ def check_finite(**named: Array) -> None:
 
 def check_real(name: str, value: Any, *, minimum: float = -math.inf, exclusive: bool = False) -> float:
     """The value as a finite Python float in the stated range, or an error that names the argument."""
-    scalar_array = compat.is_array_api_obj(value) and tuple(value.shape) == ()
-    if isinstance(value, bool) or not (isinstance(value, numbers.Real) or scalar_array):
+    if isinstance(value, bool) or not (isinstance(value, numbers.Real) or _is_real_scalar(value)):
         raise TypeError(f"{name} must be a real number, got {type(value).__name__}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an integer or a fraction beyond float64
+        number = math.inf if value > 0 else -math.inf
     if not math.isfinite(number) or number < minimum or (exclusive and number == minimum):
         sign = ">" if exclusive else ">="
         bound = "" if minimum == -math.inf else f" {sign} {minimum:g}"
         raise ValueError(f"{name} must be a finite number{bound}, got {number}")
     return number
+
+
+def _is_real_scalar(value: Any) -> bool:
+    if not compat.is_array_api_obj(value) or tuple(value.shape) != ():
+        return False
+    return bool(compat.array_namespace(value).isdtype(value.dtype, ("real floating", "integral")))
 
 
 def check_integer(name: str, value: Any, *, minimum: int) -> int:

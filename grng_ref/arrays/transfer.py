@@ -56,7 +56,8 @@ def asarray(tree: Any, *, backend: str, dtype: str | None = None, device: Any = 
     dtype : {None, "float64", "float32"}
         ``None`` keeps each dtype; otherwise floating arrays are cast and all others kept.
     device : optional
-        A device of that backend, or its name (``"cuda:0"``, ``"device1"``); ``None`` is its default.
+        A device of that backend, or its name (``"cuda:0"``, ``"device1"``). ``None`` leaves arrays of that
+        backend where they are and puts others on its default device.
 
     Returns
     -------
@@ -69,7 +70,12 @@ def asarray(tree: Any, *, backend: str, dtype: str | None = None, device: Any = 
     ValueError
         Unknown backend or dtype.
     BackendError
-        The backend is not installed, has no such device, or would silently give float32 for float64.
+        The backend is not installed, has no such device or dtype, or would silently give float32 for float64.
+
+    Notes
+    -----
+    What is copied to another library never shares memory with the original. A PyTorch tensor that requires
+    grad arrives elsewhere detached.
     """
     check_choice("backend", backend, BACKENDS)
     if dtype is not None:
@@ -157,7 +163,8 @@ def _find_device(backend: str, xp: ModuleType, device: Any) -> Any:
         elif backend == "array_api_strict":
             return device if isinstance(device, xp.Device) else xp.Device(str(device))
         elif backend == "torch":
-            return importlib.import_module("torch").device(device)
+            torch = importlib.import_module("torch")
+            return torch.empty(0, device=device).device  # a device object alone says nothing: try it
         elif backend == "cupy":
             cuda = importlib.import_module("cupy").cuda
             return (
@@ -169,43 +176,78 @@ def _find_device(backend: str, xp: ModuleType, device: Any) -> Any:
             kind, _, index = device.partition(":")
             return importlib.import_module("jax").devices(kind)[int(index or 0)]
     except Exception as error:  # each library has its own error type for an unknown device
-        raise BackendError(f"backend {backend!r} has no device {device!r}: {error}") from error
+        raise BackendError(f"backend {backend!r} has no device {device!r}: {_brief(error)}") from error
     return device
 
 
 def _move(array: Array, backend: str, xp: ModuleType, wanted: str, where: Any) -> Array:
     own = compat.array_namespace(array)
-    if own is xp and (where is None or compat.device(array) == where):
-        return array if dtype_name(array) == wanted else own.astype(array, getattr(own, wanted))
-    host = np.array(_to_host(array), order="C")  # a copy: PyTorch and JAX would share the host's memory
+    here = own is xp and (where is None or compat.device(array) == where)
+    if here and dtype_name(array) == wanted:
+        return array
+    if not hasattr(xp, wanted):
+        raise BackendError(f"backend {backend!r} has no dtype {wanted}: cast the array to one that it has")
+    if backend == "jax":
+        _check_jax_dtype(wanted)
+    if here:
+        return own.astype(array, getattr(own, wanted))
+    host = _to_host(array)
+    if backend == "numpy":
+        return host.astype(wanted, copy=False)
     try:
-        moved = xp.asarray(host, dtype=getattr(xp, wanted), device=where)
+        # A copy: PyTorch and JAX would share the host's memory.
+        moved = xp.asarray(np.array(host, order="C"), dtype=getattr(xp, wanted), device=where)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise BackendError(f"backend {backend!r} cannot hold {wanted} on device {where}: {error}") from error
-    if wanted == "float64" and dtype_name(moved) != wanted:
-        raise BackendError(
-            f"backend {backend!r} would silently give {dtype_name(moved)} for float64: enable it "
-            "(jax.config.update('jax_enable_x64', True)) or ask for dtype='float32'"
-        )
+        message = f"backend {backend!r} cannot hold {wanted} on device {where}: {_brief(error)}"
+        raise BackendError(message) from error
+    if dtype_name(moved) != wanted:
+        raise BackendError(f"backend {backend!r} would silently give {dtype_name(moved)} for {wanted}")
     return moved
 
 
+def _check_jax_dtype(wanted: str) -> None:
+    """JAX only warns, and halves the precision, unless it was told to allow 64 bits."""
+    given = str(importlib.import_module("jax").dtypes.canonicalize_dtype(wanted))
+    if given != wanted:
+        raise BackendError(
+            f"backend 'jax' would silently give {given} for {wanted}: enable it "
+            f"(jax.config.update('jax_enable_x64', True)) or cast it to {given} first"
+        )
+
+
+def _brief(error: Exception) -> str:
+    """The first line of a library's message: PyTorch adds pages to it."""
+    return str(error).partition("\n")[0][:200]
+
+
 def _to_host(array: Array) -> np.ndarray:
+    """A NumPy array as it is; any other copied."""
+    if compat.is_numpy_array(array):
+        return array
     if compat.is_cupy_array(array):
         return array.get()
     if compat.is_torch_array(array):
-        return array.detach().cpu().numpy()
+        if not hasattr(np, dtype_name(array)):
+            raise BackendError(f"NumPy has no dtype {dtype_name(array)}: cast the tensor to one that it has")
+        return array.detach().cpu().numpy().copy()  # a CPU tensor's numpy() shares its memory
     if type(array).__module__.startswith("array_api_strict"):
         strict = compat.array_namespace(array)
         array = array.to_device(strict.Device("CPU_DEVICE"))
-    return np.asarray(array)
+    return np.array(array)
+
+
+def _only_numbers(tree: Any) -> bool:
+    """Whether a value is a number or a (nested) list of numbers, which somebody took for an array."""
+    if isinstance(tree, tuple | list):
+        return len(tree) > 0 and all(_only_numbers(item) for item in tree)
+    return isinstance(tree, int | float) and not compat.is_array_api_obj(tree)
 
 
 def _check_tree(tree: Any) -> None:
     container = isinstance(tree, tuple | list | dict) or (
         dataclasses.is_dataclass(tree) and not isinstance(tree, type)
     )
-    numbers_only = isinstance(tree, tuple | list) and tree and all(isinstance(v, int | float) for v in tree)
+    numbers_only = isinstance(tree, tuple | list) and not hasattr(tree, "_fields") and _only_numbers(tree)
     if numbers_only or not (container or compat.is_array_api_obj(tree)):
         raise TypeError(
             f"gr.asarray and gr.to_numpy move arrays and containers of arrays, got {type(tree).__name__}"

@@ -16,10 +16,11 @@ from ..arrays import (
     check_finite,
     check_real,
     check_shape,
+    epsilon,
     like,
     namespace,
 )
-from ..arrays.linalg import identity, qr_append, solve_triangular, transpose
+from ..arrays.linalg import diagonal, identity, norm, qr_append, solve_triangular, transpose
 
 FORMS = ("auto", "square_root_information")
 
@@ -35,6 +36,10 @@ class FullBelief:
     """
 
     root: Array
+
+    def __post_init__(self) -> None:
+        namespace(root=self.root)
+        check_shape("root", self.root, (None, *self.root.shape[:1]), "(parameters, parameters)")
 
     @property
     def size(self) -> int:
@@ -64,8 +69,12 @@ class FullBelief:
             return FullBelief(root)
         zero = xp.zeros_like(root)
         noise_rows = xp.concat([identity(self.size, root, q**-0.5), zero], axis=1)
-        empty = xp.concat([noise_rows, xp.concat([zero, zero], axis=1)])
-        joint = qr_append(empty, xp.concat([-root, root], axis=1))
+        state_rows = xp.concat([-root, root], axis=1)
+        # The larger rows go first: appended to smaller ones they would drown them in their own roundoff.
+        first, second = noise_rows, state_rows
+        if norm(root) > norm(noise_rows):
+            first, second = state_rows, noise_rows
+        joint = qr_append(xp.concat([first, xp.concat([zero, zero], axis=1)]), second)
         return FullBelief(joint[self.size :, self.size :])
 
     def update(
@@ -77,7 +86,7 @@ class FullBelief:
         QR factorization; otherwise two triangular solves. O(P^2 m), and O(P^3) with a precision.
         """
         xp = namespace(root=self.root, rows=rows, gradient=gradient, targets=targets)
-        check_shape("rows", rows, (rows.shape[0], self.size), "(observations, parameters)")
+        check_shape("rows", rows, (None, self.size), "(observations, parameters)")
         check_shape("gradient", gradient, (self.size,), "one entry a parameter")
         check_finite(rows=rows, gradient=gradient, targets=targets)
         precision = check_real("precision", precision, minimum=0.0)
@@ -95,6 +104,7 @@ class FullBelief:
         square = xp.concat([self.root, xp.zeros((1, self.size), **like(rows))])
         updated = qr_append(xp.concat([square, corner], axis=1), stacked)
         root, half = updated[: self.size, : self.size], updated[: self.size, self.size]
+        _check_pivots(root)
         if targets is None:
             half = -solve_triangular(root, gradient, lower=False, transposed=True)
         step = solve_triangular(root, half, lower=False)
@@ -112,6 +122,25 @@ class FullBelief:
         return inverse @ transpose(inverse)
 
 
+def _check_pivots(root: Array) -> None:
+    """Raise where a pivot of R is nothing but roundoff: below ``eps`` times the length of its column.
+
+    The factorization is backward stable column by column, so such a matrix may as well be singular; a small
+    pivot in a small column (parameters of different scales) is a good one.
+    """
+    xp = namespace(root=root)
+    pivots = xp.abs(diagonal(root))
+    suspicious = root.shape[0] * epsilon(root) * float(xp.max(pivots))
+    if float(xp.min(pivots)) > suspicious:  # O(P), and nearly always enough
+        return
+    lengths = xp.sqrt(xp.sum(root * root, axis=0))
+    if not bool(xp.all(pivots > epsilon(root) * lengths)):
+        raise NumericalError(
+            "the information matrix is singular to working precision: the rows and the prior leave a "
+            "direction undetermined; lower the prior variance or use float64"
+        )
+
+
 def full_belief(mean_like: Array, *, prior_variance: float, form: str = "auto") -> FullBelief:
     """The prior belief ``P_0 = prior_variance I`` over parameters of the shape of ``mean_like`` (P,).
 
@@ -122,6 +151,15 @@ def full_belief(mean_like: Array, *, prior_variance: float, form: str = "auto") 
     prior_variance : float
         p0 > 0.
     form : {"auto", "square_root_information"}
+
+    Raises
+    ------
+    TypeError, ValueError
+        Bad arguments.
+
+    Notes
+    -----
+    Source: classical (square-root information filter, Bierman 1977).
     """
     namespace(mean_like=mean_like)
     check_shape("mean_like", mean_like, (None,), "one entry a parameter")

@@ -5,7 +5,16 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from ..arrays import Array, check_choice, check_finite, check_integer, check_real, check_shape, namespace
+from ..arrays import (
+    Array,
+    NumericalError,
+    check_choice,
+    check_finite,
+    check_integer,
+    check_real,
+    check_shape,
+    namespace,
+)
 from ..arrays.linalg import norm
 from .base import Belief
 
@@ -15,17 +24,17 @@ REGULARIZATIONS = ("implicit", "explicit")
 class KalmanInfo(NamedTuple):
     """What one update did."""
 
-    gradient_norm: float  # |g|, of the mean loss
-    precision: float  # N rho |g|^2, added to the information (implicit regularization), else 0
-    step_norm: float  # |mean - predicted mean|
+    gradient_norm: float  #: ``|g|``, of the mean loss
+    precision: float  #: ``N rho |g|^2``, added to the information (implicit regularization), else 0
+    step_norm: float  #: ``|mean - predicted mean|``
 
 
 class KalmanResult(NamedTuple):
     """The posterior of one update."""
 
-    mean: Array  # (P,)
-    belief: Belief
-    info: KalmanInfo
+    mean: Array  #: (P,)
+    belief: Belief  #: the posterior
+    info: KalmanInfo  #: what the update did
 
 
 def kalman_update(
@@ -86,6 +95,9 @@ def kalman_update(
     The innovation is formed in the natural parameter, so that a saturated softmax needs no epsilon and
     no dropped class. Source: our reconstruction of R-Kalman; exact Bayes for these observations.
     """
+    if isinstance(belief, type) or not isinstance(belief, Belief):
+        got = getattr(belief, "__name__", type(belief).__name__)
+        raise TypeError(f"belief must be a Belief such as gr.full_belief(...), got {got}")
     xp = namespace(mean=mean, B=B, g=g, hessian=hessian, coefficients=coefficients)
     check_shape("mean", mean, (belief.size,), "one entry a parameter of the belief")
     check_shape("B", B, (None, belief.size), "(score rows, parameters)")
@@ -102,7 +114,9 @@ def kalman_update(
     targets = None if coefficients is None else -math.sqrt(n) * coefficients
     precision = 0.0
     if rho > 0.0 and regularization == "implicit":
-        precision = n * rho * norm(g) ** 2
+        precision = n * rho * norm(g) * norm(g)
+        if not math.isfinite(precision):
+            raise NumericalError(f"N rho |g|^2 overflowed: N {n}, rho {rho:g}, |g| {norm(g):g}")
     elif rho > 0.0:
         if hessian is None:
             raise ValueError("hessian must be given for regularization='explicit' with rho > 0, got None")

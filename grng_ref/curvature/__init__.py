@@ -43,7 +43,7 @@ __all__ = [
 
 def find_structure(structure: str | Structure) -> Structure:
     """The named structure, or the object itself if it has the protocol's ``build``."""
-    if not isinstance(structure, str) and hasattr(structure, "build"):
+    if hasattr(structure, "build") and not isinstance(structure, str | type):
         return structure
     return STRUCTURES[check_choice("structure", structure, STRUCTURES)]
 
@@ -72,7 +72,7 @@ def curvature(
     """
     built = find_structure(structure)
     for name, arrays in (("activations", activations), ("score_signals", score_signals)):
-        if isinstance(arrays, tuple | list):
+        if isinstance(arrays, tuple | list) and arrays:
             check_finite(**{f"{name}[{i}]": array for i, array in enumerate(arrays)})
     return built.build(activations, score_signals)
 
@@ -101,10 +101,24 @@ def fisher(
     structure : {"full", "block_diagonal", "kfac"} or Structure
     kind : {"expected", "monte_carlo", "empirical"}
         ``(1/N) sum J^T Om J``; gradients on labels drawn from the model; gradients on the observed labels
-        (which is not the Fisher, but what some call so). Three objects, three names.
+        (another matrix, although often called the Fisher).
     samples, num_samples, rng
         Labels for Monte-Carlo, or how to draw them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Bad arguments; an unknown structure or kind.
+    NumericalError
+        The outputs overflowed.
+
+    Notes
+    -----
+    Source: classical (Amari 1998).
     """
+    if not hasattr(problem, "score_signals") or isinstance(problem, type):
+        got = getattr(problem, "__name__", type(problem).__name__)
+        raise TypeError(f"problem must be a Problem, got {got}")
     built = find_structure(structure)
     options = {"kind": kind, "samples": samples, "num_samples": num_samples, "rng": rng}
     signals = problem.score_signals(theta, x, y, **options)

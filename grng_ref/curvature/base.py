@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Protocol
 
 from ..arrays import Array, NumericalError, check_choice, check_finite, check_real, check_shape, namespace
+from ..arrays.linalg import quiet
 from ..solvers import SolveResult, failure
 
 
@@ -66,8 +67,10 @@ class Curvature:
         xp = namespace(curvature=self._template, v=v)
         if v.ndim == 2:
             check_shape("v", v, (self.shape[0], None), "(parameters, columns)")
+            check_finite(v=v)
             return self._product(v)
         check_shape("v", v, (self.shape[0],), "one entry a parameter")
+        check_finite(v=v)
         return xp.reshape(self._product(v[:, None]), (-1,))
 
     def matvec(self, v: Array) -> Array:
@@ -146,7 +149,8 @@ def solve(
         ``None``: exact where the structure has it. ``"factored"`` (Kronecker structures):
         ``(G + sqrt(a)/pi I) kron (A + pi sqrt(a) I)``, ``pi^2 = (tr A/dim A)/(tr G/dim G)``.
     method : {"auto", "cholesky", "gram", "eigh", "newton_schulz"}
-        What the structure has; the result names what ran.
+        What the structure has; the result names what ran. ``"auto"`` chooses by cost, and takes the
+        eigenbasis where Cholesky finds the damped matrix singular.
     coefficients : array (rows,), optional
         c with ``v = B^T c``, where known; used by the Gram form.
 
@@ -155,6 +159,10 @@ def solve(
     TypeError, ValueError
         Bad arguments; a method or damping kind that the structure does not have (the message lists them).
     """
+    if not isinstance(curvature, Curvature):
+        raise TypeError(
+            f"curvature must be a Curvature, as gr.fisher returns, got {type(curvature).__name__}"
+        )
     xp = namespace(curvature=curvature._template, v=v, coefficients=coefficients)
     check_shape("v", v, (curvature.shape[0],), "one entry a parameter")
     check_finite(v=v, coefficients=coefficients)
@@ -163,7 +171,14 @@ def solve(
     check_choice("method", method, ("auto", *curvature.solvers[kind]))
     chosen = curvature._auto(a, kind) if method == "auto" else method
     try:
-        return curvature._solve(v, a, kind, chosen, coefficients)
+        with quiet():
+            result = curvature._solve(v, a, kind, chosen, coefficients)
+            failed = result.status == "not_positive_definite" and chosen == "cholesky"
+            if failed and method == "auto" and "eigh" in curvature.solvers[kind]:
+                # The damping is below a singular matrix's roundoff, as RING's is near a stationary point.
+                chosen = "eigh"
+                result = curvature._solve(v, a, kind, chosen, coefficients)
+        return result
     except NumericalError:  # an overflow on the way, where not even a factorization can start
         return failure(xp.zeros_like(v), "not_finite", chosen)
 
@@ -173,8 +188,8 @@ def raise_on_failure(result: SolveResult, damping: float) -> None:
     if result.success:
         return
     advice = {
-        "not_positive_definite": "the damped matrix is not positive definite: raise the damping, or use "
-        "method='eigh' for the minimum-norm solution",
+        "not_positive_definite": "the damped matrix is not positive definite: raise the damping; at "
+        "damping 0, method='eigh' gives the minimum-norm solution",
         "outside_range": "at damping 0 the right-hand side must lie in the range of the curvature: use a "
         "positive damping",
         "stagnated": "the matrix is too ill-conditioned for this dtype: raise the damping or use float64",

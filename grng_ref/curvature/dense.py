@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Sequence
 
 import array_api_extra as xpx
@@ -9,7 +11,7 @@ import array_api_extra as xpx
 from ..arrays import Array, like, namespace
 from ..arrays.linalg import transpose
 
-_STRIP = 2**19  # entries of F made by one matrix product: small enough to be rearranged in cache
+_STRIP = 2**20  # entries of F made by one matrix product: small enough to be rearranged in cache
 _OUTER = 2**24  # entries of the products of inputs held at once; more examples are summed in parts
 
 
@@ -22,13 +24,12 @@ def fisher_matrix(activations: Sequence[Array], signals: Sequence[Array]) -> Arr
     """
     n = activations[0].shape[0]
     part = max(1, _OUTER // max(a.shape[1] for a in activations) ** 2)
-    total: Array = 0.0
-    for start in range(0, n, part):
-        examples = slice(start, min(start + part, n))
-        total = total + _sum_of_examples(
-            [a[examples, :] for a in activations], [d[examples, :, :] / n**0.5 for d in signals]
-        )
-    return total
+    parts = (slice(start, min(start + part, n)) for start in range(0, n, part))
+    sums = (
+        _sum_of_examples([a[s, :] for a in activations], [d[s, :, :] / n**0.5 for d in signals])
+        for s in parts
+    )
+    return functools.reduce(operator.add, sums)
 
 
 def _sum_of_examples(activations: Sequence[Array], signals: Sequence[Array]) -> Array:

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..arrays import Array, NumericalError, namespace
-from ..arrays.linalg import add_to_diagonal, cholesky, diagonal
+from ..arrays import Array, NumericalError, check_shape, namespace
+from ..arrays.linalg import add_to_diagonal, cholesky, diagonal, is_singular, norm
 from ..solvers import SolveResult, solve_cholesky, solve_eigenbasis, solve_gram, solve_newton_schulz
 from .base import Curvature
 from .score import DenseRows, LayerRows, layer_rows
@@ -68,6 +68,8 @@ class FullFisher(Curvature):
     def _solve(
         self, v: Array, damping: float, damping_kind: str, method: str, coefficients: Array | None
     ) -> SolveResult:
+        if coefficients is not None:
+            check_shape("coefficients", coefficients, self.rows.shape[:1], "one entry a score row")
         if method == "gram":
             return solve_gram(self.rows, v, damping=damping, coefficients=coefficients)
         return DENSE_SOLVERS[method](self.to_dense(), v, damping=damping)
@@ -83,9 +85,10 @@ class FullStructure:
 
 
 def logdet_dense(matrix: Array, damping: float) -> float:
-    """``log det(M + a I)`` by Cholesky; a NumericalError where that is not positive definite."""
-    factor = cholesky(add_to_diagonal(matrix, damping))
-    if factor is None:
+    """``log det(M + a I)`` by Cholesky; a NumericalError where that is (numerically) singular."""
+    damped = add_to_diagonal(matrix, damping)
+    factor = cholesky(damped)
+    if factor is None or is_singular(factor, norm(damped)):
         raise NumericalError(f"logdet at damping {damping:g}: the damped matrix is not positive definite")
     xp = namespace(factor=factor)
     return 2.0 * float(xp.sum(xp.log(diagonal(factor))))

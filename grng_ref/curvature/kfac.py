@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ..arrays import (
@@ -17,8 +17,20 @@ from ..arrays import (
     epsilon,
     namespace,
 )
-from ..arrays.linalg import add_to_diagonal, cholesky, cholesky_solve, diagonal, eigh, kron, norm, transpose
+from ..arrays.linalg import (
+    add_to_diagonal,
+    cholesky,
+    cholesky_solve,
+    diagonal,
+    eigh,
+    is_singular,
+    kron,
+    norm,
+    quiet,
+    transpose,
+)
 from ..solvers import SolveResult, failure, newton_schulz_inverse
+from ..solvers.eigenbasis import numerical_rank, truncated_inverse
 from ..solvers.result import refine
 from .base import Curvature, raise_on_failure
 from .full import logdet_dense
@@ -125,7 +137,8 @@ def kronecker_solve(
     check_choice("damping_kind", damping_kind, KRONECKER_SOLVERS)
     check_choice("method", method, ("auto", *KRONECKER_SOLVERS[damping_kind]))
     chosen = auto_method(a, damping_kind) if method == "auto" else method
-    result = solve_kronecker(A, G, v, a, damping_kind, chosen)
+    with quiet():
+        result = solve_kronecker(A, G, v, a, damping_kind, chosen)
     raise_on_failure(result, a)
     return result.x
 
@@ -137,6 +150,9 @@ def auto_method(damping: float, damping_kind: str) -> str:
 
 def solve_kronecker(A: Array, G: Array, v: Array, damping: float, kind: str, method: str) -> SolveResult:
     """The solve of one layer, v and x in the layer's shape (d_out, d_in)."""
+    undamped = damping == 0.0
+    if undamped and method != "eigh" and not (_is_definite(A) and _is_definite(G)):
+        return failure(v, "not_positive_definite", method)
     if kind == "factored":
         A, G = damped_factors(A, G, damping)
         damping = 0.0
@@ -144,7 +160,7 @@ def solve_kronecker(A: Array, G: Array, v: Array, damping: float, kind: str, met
     if inverse is None:
         return failure(v, "not_positive_definite", method)
     approximate, rank, iterations = inverse
-    return refine(
+    result = refine(
         lambda x: G @ x @ A + damping * x,
         approximate,
         v,
@@ -153,6 +169,15 @@ def solve_kronecker(A: Array, G: Array, v: Array, damping: float, kind: str, met
         rank=rank,
         iterations=iterations,
     )
+    if method == "eigh" and undamped and result.status == "inaccurate":
+        return replace(result, status="outside_range")
+    return result
+
+
+def _is_definite(matrix: Array) -> bool:
+    """Whether a matrix is positive definite to working precision, not by the luck of roundoff."""
+    factor = cholesky(matrix)
+    return factor is not None and not is_singular(factor, norm(matrix))
 
 
 _Inverse = tuple[Callable[[Array], Array], int | None, int | None]
@@ -164,20 +189,21 @@ def _eigen_inverse(A: Array, G: Array, damping: float) -> _Inverse | None:
     a_values, a_vectors = eigh(A)
     g_values, g_vectors = eigh(G)
     products = g_values[:, None] * a_values[None, :]
-    cut = max(A.shape[0], G.shape[0]) * epsilon(A) * float(xp.max(xp.abs(products)))
-    kept = products > cut
-    if damping > 0.0:
-        if float(xp.min(products)) + damping <= 0.0:
-            return None
+    roundoff = max(A.shape[0], G.shape[0]) * epsilon(A) * float(xp.max(xp.abs(products)))
+    if damping > 0.0 and float(xp.min(products)) + damping <= -roundoff:
+        return None
+    if damping > roundoff:
         scale = 1.0 / (products + damping)
     else:
-        ones = xp.ones_like(products)
-        scale = xp.where(kept, 1.0 / xp.where(kept, products, ones), 0.0 * ones)
+        # The damping cannot be told from zero, nor can the eigenvalues that it should lift. Each factor
+        # has its own roundoff: the product of two small eigenvalues still has its digits.
+        inverse = truncated_inverse(g_values, 0.0)[:, None] * truncated_inverse(a_values, 0.0)[None, :]
+        scale = inverse / (1.0 + damping * inverse)
 
     def approximate(v: Array) -> Array:
         return g_vectors @ (scale * (transpose(g_vectors) @ v @ a_vectors)) @ transpose(a_vectors)
 
-    return approximate, int(xp.sum(xp.astype(kept, xp.int32))), None
+    return approximate, numerical_rank(a_values) * numerical_rank(g_values), None
 
 
 def _cholesky_inverse(A: Array, G: Array, damping: float) -> _Inverse | None:
@@ -257,7 +283,7 @@ class KroneckerFactored(Curvature):
         return xp.concat([kron(diagonal(G), diagonal(A)) for A, G in self.factors])
 
     def _logdet(self, damping: float, damping_kind: str) -> float:
-        if damping_kind == "factored":
+        if damping_kind == "factored" or damping == 0.0:  # undamped, the kinds are the same
             total = 0.0
             for A, G in self.factors:
                 damped_a, damped_g = damped_factors(A, G, damping)
@@ -281,7 +307,7 @@ class KroneckerFactored(Curvature):
 def _logdet_exact(A: Array, G: Array, damping: float) -> float:
     xp = namespace(A=A)
     shifted = eigh(G)[0][:, None] * eigh(A)[0][None, :] + damping
-    if not float(xp.min(shifted)) > 0.0:
+    if not float(xp.min(shifted)) > max(A.shape[0], G.shape[0]) * epsilon(A) * float(xp.max(shifted)):
         raise NumericalError(f"logdet at damping {damping:g}: the damped matrix is not positive definite")
     return float(xp.sum(xp.log(shifted)))
 

@@ -133,7 +133,10 @@ class LayerRows:
 def layer_rows(activations: tuple[Array, ...], score_signals: tuple[Array, ...]) -> LayerRows:
     """Checked layer factors: one entry a layer, the same N and K' everywhere."""
     if not isinstance(activations, tuple | list) or not isinstance(score_signals, tuple | list):
-        raise TypeError("activations and score_signals must be tuples of arrays, one entry a layer")
+        raise TypeError(
+            "activations and score_signals must be tuples of arrays, one entry a layer; got "
+            f"{type(activations).__name__} and {type(score_signals).__name__}"
+        )
     if len(activations) != len(score_signals) or not activations:
         raise ValueError(
             f"activations and score_signals must have one entry a layer each, got {len(activations)} and "

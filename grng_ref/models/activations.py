@@ -33,6 +33,11 @@ class Activation:
     first: Callable[[Array], Array]
     second: Callable[[Array], Array]
 
+    def __post_init__(self) -> None:
+        for part in ("value", "first", "second"):
+            if not callable(getattr(self, part)):
+                raise TypeError(f"{part} must be a callable, got {type(getattr(self, part)).__name__}")
+
 
 def find_activation(activation: str | Activation) -> Activation:
     """The activation of that name; an `Activation` is returned as it is.

@@ -84,9 +84,11 @@ class MLP:
             raise ValueError("frozen must leave at least one trainable layer, got all layers")
 
     def _checked_frozen(self) -> dict[int, Array]:
+        if not isinstance(self.frozen, Mapping | None):
+            raise TypeError(f"frozen must map layer indices to arrays, got {type(self.frozen).__name__}")
         frozen = dict(self.frozen or {})
         for index, value in frozen.items():
-            if not isinstance(index, int) or not 0 <= index < self.num_layers:
+            if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < self.num_layers:
                 raise ValueError(f"frozen must have layer indices 0..{self.num_layers - 1}, got {index!r}")
             namespace(**{f"frozen[{index}]": value})
             check_shape(f"frozen[{index}]", value, self.shapes[index], "(outputs, inputs [+ 1 for the bias])")
@@ -156,19 +158,17 @@ class MLP:
 
     def pack(self, layers: Sequence[Array | tuple[Array, Array]]) -> Array:
         """Join the trainable layers, given as ``Wbar`` or as pairs ``(W, b)``, into theta (..., P)."""
+        if not isinstance(layers, tuple | list):
+            raise TypeError(f"layers must be a tuple of layers, got {type(layers).__name__}")
         if len(layers) != len(self.trainable):
             raise ValueError(f"layers must hold {len(self.trainable)} trainable layers, got {len(layers)}")
+        joined = {f"layers[{i}]": _join_bias(f"layers[{i}]", layer) for i, layer in enumerate(layers)}
+        xp = namespace(**joined)
+        batch = tuple(joined["layers[0]"].shape[:-2])
         parts = []
-        for position, (index, layer) in enumerate(zip(self.trainable, layers, strict=True)):
-            name = f"layers[{position}]"
-            if isinstance(layer, tuple | list):
-                weights, bias = layer
-                xp = namespace(**{f"{name} weights": weights, f"{name} bias": bias})
-                check_shape(f"{name} bias", bias, (*weights.shape[:-2], self.sizes[index + 1]), "outputs")
-                layer = xp.concat([weights, bias[..., None]], axis=-1)
-            xp = namespace(**{name: layer})
-            check_shape(name, layer, (*layer.shape[:-2], *self.shapes[index]), "(outputs, inputs [+ 1])")
-            parts.append(xp.reshape(layer, (*layer.shape[:-2], math.prod(self.shapes[index]))))
+        for index, (name, layer) in zip(self.trainable, joined.items(), strict=True):
+            check_shape(name, layer, (*batch, *self.shapes[index]), "(outputs, inputs [+ 1 for the bias])")
+            parts.append(xp.reshape(layer, (*batch, math.prod(self.shapes[index]))))
         return xp.concat(parts, axis=-1)
 
     def all_layers(self, theta: Array) -> tuple[Array, ...]:
@@ -202,6 +202,19 @@ class MLP:
         return xp.concat([scaled, column], axis=-1)
 
 
+def _join_bias(name: str, layer: Array | Sequence[Array]) -> Array:
+    """``[W | b]`` of a pair; anything else as it is."""
+    if not isinstance(layer, tuple | list):
+        return layer
+    if len(layer) != 2:
+        raise ValueError(f"{name} must be Wbar or a pair (W, b), got {len(layer)} entries")
+    weights, bias = layer
+    xp = namespace(**{f"{name}[0]": weights, f"{name}[1]": bias})
+    check_shape(f"{name}[0]", weights, (*weights.shape[:-2], None, None), "W (outputs, inputs)")
+    check_shape(f"{name}[1]", bias, tuple(weights.shape[:-1]), "b (outputs,), one entry a row of W")
+    return xp.concat([weights, bias[..., None]], axis=-1)
+
+
 def two_layer(
     d: int,
     m: int,
@@ -216,8 +229,19 @@ def two_layer(
     ----------
     d, m : int
         Input dimension and width.
+    activation : str or Activation
+        As in `MLP`.
     signs : array (m,), optional
         The a_r; alternating +1, -1 (a NumPy float64 array) unless given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Bad arguments.
+
+    Notes
+    -----
+    Source: classical (Du and others 2019).
     """
     check_integer("d", d, minimum=1)
     check_integer("m", m, minimum=1)
@@ -225,6 +249,7 @@ def two_layer(
         signs = np.where(np.arange(m) % 2 == 0, 1.0, -1.0)
     namespace(signs=signs)
     check_shape("signs", signs, (m,), "one sign a hidden unit")
+    check_finite(signs=signs)
     return MLP(
         (d, m, 1),
         activation=activation,

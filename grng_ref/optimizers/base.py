@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from ..arrays import Array, check_real
+from ..arrays import Array, check_finite, check_real, check_shape, namespace
+from ..problem import Problem
 from ..solvers import SolveResult
 
 Schedule = float | Callable[[int], float]
@@ -15,11 +16,11 @@ Schedule = float | Callable[[int], float]
 class SolveInfo(NamedTuple):
     """How the linear solve of a step went; see `SolveResult`."""
 
-    status: str
-    residual: float
-    iterations: int
-    rank: int | None
-    method: str
+    status: str  #: ``"converged"`` for a good solve
+    residual: float  #: scaled residual
+    iterations: int  #: Newton-Schulz iterations, or refinement steps
+    rank: int | None  #: numerical rank, where the method finds it
+    method: str  #: the method that ran
 
     @classmethod
     def of(cls, result: SolveResult) -> SolveInfo:
@@ -30,13 +31,13 @@ class SolveInfo(NamedTuple):
 class StepInfo(NamedTuple):
     """What one step saw and did; numbers on the host, ready for a record."""
 
-    step: int  # number of this step, from 0
-    loss: float  # mean loss before the step
-    gradient_norm: float  # |g| before the step
-    damping: float  # total damping of the solve, gradient regularization included
-    step_norm: float | None  # |delta|; None where the step failed
-    solve: SolveInfo | None  # None where the optimizer solves no linear system
-    samples: Array | None  # labels drawn for a Monte-Carlo Fisher
+    step: int  #: number of this step, from 0
+    loss: float  #: mean loss before the step
+    gradient_norm: float  #: ``|g|`` before the step
+    damping: float  #: total damping of the solve, gradient regularization included
+    step_norm: float | None  #: ``|delta|``; None where the step failed
+    solve: SolveInfo | None  #: None where the optimizer solves no linear system
+    samples: Array | None  #: labels drawn for a Monte-Carlo Fisher
 
 
 class Optimizer(Protocol):
@@ -89,6 +90,14 @@ def value_at(name: str, schedule: Schedule, step: int, *, minimum: float = 0.0) 
     """The schedule's value at a step, checked."""
     value = schedule(step) if callable(schedule) else schedule
     return check_real(name, value, minimum=minimum)
+
+
+def check_theta(problem: Problem, theta: Array) -> None:
+    """Raise unless theta is a finite (P,) array that fits the problem and its frozen layers."""
+    namespace(theta=theta)
+    check_shape("theta", theta, (problem.num_parameters,), "one flat parameter vector")
+    check_finite(theta=theta)
+    problem.model.all_layers(theta)
 
 
 def check_state(state: Any, kind: type, optimizer: str) -> None:

@@ -12,10 +12,10 @@ from ..curvature import Curvature
 class Comparison(NamedTuple):
     """Measures of a step against a reference; None where a measure is undefined or not asked for."""
 
-    relative_error: float  # |delta - reference| / |reference|
-    cosine: float | None  # None for a zero step
-    pearson: float | None  # correlation over the entries; None for a constant step
-    decrease_ratio: float | None  # predicted decrease of delta over that of the reference
+    relative_error: float  #: ``|delta - reference| / |reference|``
+    cosine: float | None  #: None for a zero step
+    pearson: float | None  #: correlation over the entries; None for a constant step
+    decrease_ratio: float | None  #: predicted decrease of delta over that of the reference
 
 
 def compare(
@@ -46,13 +46,16 @@ def compare(
     TypeError, ValueError
         Bad arguments; a zero reference, of which nothing is a multiple.
     """
-    xp = namespace(delta=delta, reference=reference, gradient=gradient)
+    namespace(delta=delta, reference=reference, gradient=gradient)
     check_shape("delta", delta, (None,), "one entry a parameter")
     check_shape("reference", reference, tuple(delta.shape), "that of delta")
     check_finite(delta=delta, reference=reference, gradient=gradient)
     damping = check_real("damping", damping, minimum=0.0)
     if (gradient is None) != (curvature is None):
-        raise ValueError("gradient and curvature must be given together for the decrease ratio")
+        given = "gradient" if curvature is None else "curvature"
+        raise ValueError(
+            f"gradient and curvature must be given together for the decrease ratio, got only {given}"
+        )
     length = norm(reference)
     if length == 0.0:
         raise ValueError("reference must not be zero: a relative error of it is undefined")
@@ -60,15 +63,27 @@ def compare(
     ratio = None
     if gradient is not None and curvature is not None:
         check_shape("gradient", gradient, tuple(delta.shape), "that of delta")
+        if not isinstance(curvature, Curvature):
+            raise TypeError(f"curvature must be a Curvature, got {type(curvature).__name__}")
+        if curvature.shape[0] != delta.shape[0]:
+            raise ValueError(
+                f"curvature must have shape {tuple(delta.shape) * 2} for this delta, got {curvature.shape}"
+            )
         expected = _predicted_decrease(reference, gradient, curvature, damping)
         achieved = _predicted_decrease(delta, gradient, curvature, damping)
         ratio = achieved / expected if expected != 0.0 else None
     return Comparison(
         relative_error=norm(delta - reference) / length,
         cosine=_cosine(delta, reference),
-        pearson=_cosine(delta - xp.mean(delta), reference - xp.mean(reference)),
+        pearson=_cosine(_centred(delta), _centred(reference)),
         decrease_ratio=ratio,
     )
+
+
+def _centred(a: Array) -> Array:
+    """The deviations from the mean; zero, exactly, where all entries are equal."""
+    xp = namespace(a=a)
+    return 0.0 * a if bool(xp.all(a == a[0])) else a - xp.mean(a)
 
 
 def _cosine(a: Array, b: Array) -> float | None:

@@ -9,7 +9,16 @@ from ..arrays.linalg import norm
 from ..curvature import Structure, find_structure, raise_on_failure, solve
 from ..directions import regularized_gradient, ring_damping
 from ..problem import KINDS, Problem
-from .base import Schedule, SolveInfo, StepInfo, SteppingOptimizer, check_schedule, check_state, value_at
+from .base import (
+    Schedule,
+    SolveInfo,
+    StepInfo,
+    SteppingOptimizer,
+    check_schedule,
+    check_state,
+    check_theta,
+    value_at,
+)
 
 REGULARIZATIONS = ("none", "implicit", "explicit")
 _DAMPING_KINDS = ("exact", "factored")
@@ -57,7 +66,7 @@ class NaturalGradient(SteppingOptimizer):
 
     def init(self, theta: Array) -> NaturalState:
         """The state before the first step; theta is checked."""
-        self.problem.unpack(theta)
+        check_theta(self.problem, theta)
         return NaturalState(step=0)
 
     def update(

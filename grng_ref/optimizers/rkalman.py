@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..arrays import Array, check_choice, check_integer, check_real, host_generator
+from ..arrays import Array, NumericalError, check_choice, check_integer, check_real, host_generator
 from ..arrays.linalg import norm
 from ..beliefs import Belief, full_belief, kalman_update
+from ..beliefs.full import FORMS
 from ..beliefs.update import REGULARIZATIONS
 from ..curvature import LayerRows
 from ..problem import KINDS, Problem
-from .base import Schedule, StepInfo, SteppingOptimizer, check_schedule, check_state, value_at
+from .base import Schedule, StepInfo, SteppingOptimizer, check_schedule, check_state, check_theta, value_at
 
 _BELIEFS = {"full": full_belief}
 
@@ -56,14 +57,15 @@ class RKalman(SteppingOptimizer):
         check_real("process_noise", self.process_noise, minimum=0.0)
         check_schedule("rho", self.rho, minimum=0.0)
         check_choice("regularization", self.regularization, REGULARIZATIONS)
-        if not isinstance(self.belief, Belief):
+        if isinstance(self.belief, type) or not isinstance(self.belief, Belief):
             check_choice("belief", self.belief, _BELIEFS)
+        check_choice("form", self.form, FORMS)
         check_choice("kind", self.kind, KINDS)
         check_integer("seed", self.seed, minimum=0)
 
     def init(self, theta: Array) -> RKalmanState:
         """The prior: mean theta, and covariance ``prior_variance I`` unless a belief was given."""
-        self.problem.unpack(theta)
+        check_theta(self.problem, theta)
         belief = self.belief
         if not isinstance(belief, Belief):
             belief = _BELIEFS[belief](theta, prior_variance=self.prior_variance, form=self.form)
@@ -83,7 +85,7 @@ class RKalman(SteppingOptimizer):
         TypeError, ValueError
             Bad arguments.
         NumericalError
-            The information matrix is singular or overflowed.
+            The information matrix is singular or overflowed; carries the StepInfo.
         """
         check_state(state, RKalmanState, "opt")
         rho = value_at("rho", self.rho, state.step)
@@ -91,28 +93,34 @@ class RKalman(SteppingOptimizer):
             theta, x, y, kind=self.kind, samples=samples, rng=host_generator([self.seed, state.step])
         )
         explicit = rho > 0.0 and self.regularization == "explicit"
-        posterior = kalman_update(
-            theta,
-            state.belief.predict(noise=self.process_noise, forgetting=self.forgetting),
-            LayerRows(at.activations, at.signals).rows(),
-            at.gradient,
-            num_examples=x.shape[0],
-            rho=rho,
-            regularization=self.regularization,
-            hessian=self.problem.hessian(theta, x, y) if explicit else None,
-            coefficients=at.coefficients,
-        )
-        delta = posterior.mean - theta
+        gradient_norm = norm(at.gradient)
         info = StepInfo(
             step=state.step,
             loss=float(at.loss),
-            gradient_norm=posterior.info.gradient_norm,
-            damping=posterior.info.precision / x.shape[0],
-            step_norm=norm(delta),
+            gradient_norm=gradient_norm,
+            damping=0.0 if self.regularization == "explicit" else rho * gradient_norm * gradient_norm,
+            step_norm=None,
             solve=None,
             samples=at.samples,
         )
-        return delta, RKalmanState(state.step + 1, posterior.mean, posterior.belief), info
+        try:
+            posterior = kalman_update(
+                theta,
+                state.belief.predict(noise=self.process_noise, forgetting=self.forgetting),
+                LayerRows(at.activations, at.signals).rows(),
+                at.gradient,
+                num_examples=x.shape[0],
+                rho=rho,
+                regularization=self.regularization,
+                hessian=self.problem.hessian(theta, x, y) if explicit else None,
+                coefficients=at.coefficients,
+            )
+        except NumericalError as error:
+            raise NumericalError(f"step {state.step}: {error}", info) from error
+        delta = posterior.mean - theta
+        info = info._replace(step_norm=norm(delta))
+        # theta + delta, which `step` returns, may differ from posterior.mean by a rounding
+        return delta, RKalmanState(state.step + 1, theta + delta, posterior.belief), info
 
 
 def rkalman(

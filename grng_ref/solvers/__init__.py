@@ -4,7 +4,7 @@ from .cholesky import solve_cholesky
 from .eigenbasis import solve_eigenbasis
 from .gram import RowFactor, solve_gram
 from .newton_schulz import InverseResult, newton_schulz_inverse, solve_newton_schulz
-from .result import ACCEPTED_RESIDUAL, SolveResult, failure, scaled_residual
+from .result import ACCEPTED_RESIDUAL, SolveResult, failure, refine, scaled_residual
 
 __all__ = [
     "ACCEPTED_RESIDUAL",
@@ -13,6 +13,7 @@ __all__ = [
     "SolveResult",
     "failure",
     "newton_schulz_inverse",
+    "refine",
     "scaled_residual",
     "solve_cholesky",
     "solve_eigenbasis",

@@ -27,23 +27,27 @@ def solve_eigenbasis(matrix: Array, v: Array, *, damping: float) -> SolveResult:
     """Solve ``(M + a I) x = v`` for a symmetric positive semidefinite M (n, n) and v (n,).
 
     At a = 0 the minimum-norm solution, eigenvalues below ``n eps |M|`` taken as zero; a v outside the
-    range of M is the status ``"outside_range"``.
+    range of M is the status ``"outside_range"``. An a that is itself below that roundoff (RING near a
+    stationary point) is treated alike: what it should divide cannot be told from zero.
     """
     values, vectors = eigh(matrix)
-    if damping == 0.0:
-        inverse = truncated_inverse(values, 0.0)
-    elif float(values[0]) + damping > 0.0:
-        inverse = 1.0 / (values + damping)
-    else:
-        return failure(v, "not_positive_definite", "eigh")
-    result = refine(
-        lambda x: matrix @ x + damping * x,
-        lambda r: vectors @ (inverse * (transpose(vectors) @ r)),
-        v,
-        matrix_norm=norm(matrix) + damping,
-        method="eigh",
-        rank=numerical_rank(values),
-    )
+    matrix_norm = norm(matrix)
+
+    def attempt(inverse: Array) -> SolveResult:
+        return refine(
+            lambda x: matrix @ x + damping * x,
+            lambda r: vectors @ (inverse * (transpose(vectors) @ r)),
+            v,
+            matrix_norm=matrix_norm + damping,
+            method="eigh",
+            rank=numerical_rank(values),
+        )
+
+    result = failure(v, "not_positive_definite", "eigh")
+    if damping <= values.shape[0] * epsilon(values) * matrix_norm:
+        result = attempt(truncated_inverse(values, damping))
     if damping == 0.0 and result.status == "inaccurate":
         return replace(result, status="outside_range")
+    if not result.success and damping > 0.0 and float(values[0]) + damping > 0.0:
+        return attempt(1.0 / (values + damping))
     return result

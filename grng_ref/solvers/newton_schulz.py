@@ -40,7 +40,9 @@ def newton_schulz_inverse(
     -------
     InverseResult
         Status ``"converged"`` if the residual is at most the square root of eps, ``"stagnated"`` if it
-        stopped falling before (condition number near 1/eps, or M not positive definite).
+        stopped falling before (M too ill-conditioned, or not positive definite). Where the eigenvalues are
+        spread out, the last residual of a symmetric X grows like ``eps cond(M)^2``, since the errors of its
+        large entries reach the small ones: solves get through up to about cond(M) = 1/sqrt(eps).
 
     Notes
     -----
@@ -102,6 +104,10 @@ def solve_newton_schulz(
         method="newton_schulz",
         iterations=found.iterations,
     )
+    if damping == 0.0 and not found.residual < 1.0:
+        # M is singular: in its null space X only doubles at every step, and an x that is large enough passes
+        # any test of its residual.
+        return replace(result, status="not_finite" if found.status == "not_finite" else "stagnated")
     if result.status == "inaccurate":
         return replace(result, status=found.status if found.status != "converged" else "inaccurate")
     return result

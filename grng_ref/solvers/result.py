@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -67,11 +68,11 @@ def scaled_residual(remainder: Array, x: Array, matrix_norm: float) -> float:
     top = norm(remainder)
     if top == 0.0:
         return 0.0
-    size = 1
-    for length in x.shape:
-        size *= length
-    bottom = matrix_norm * norm(x) * size * epsilon(x)
-    return top / bottom if bottom > 0.0 else float("inf")
+    length = norm(x)
+    if matrix_norm == 0.0 or length == 0.0:
+        return float("inf")
+    # One division at a time: the product |C| |x| can overflow where the quotient does not.
+    return top / matrix_norm / length / (math.prod(x.shape) * epsilon(x))
 
 
 def refine(

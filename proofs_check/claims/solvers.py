@@ -1,0 +1,204 @@
+"""Solves without an inverse: one direction by every route, judged by its residual."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+import grng_ref as gr
+from proofs_check import Finding, Run, claim, combine, identity
+from proofs_check.data import Instance, digits, on_host
+from proofs_check.tolerance import roundoff
+
+ROUTES = {
+    ("full", "exact"): ("gram", "cholesky", "eigh", "newton_schulz"),
+    ("block_diagonal", "exact"): ("cholesky", "eigh", "newton_schulz"),
+    ("kfac", "exact"): ("eigh",),
+    ("kfac", "factored"): ("cholesky", "eigh", "newton_schulz"),
+}
+
+
+def _regularized_gradient(instance: Instance, rho: float) -> Any:
+    """RENG's right-hand side ``g + rho H g``, which need not lie in the row space of B."""
+    g = instance.gradient()
+    return g + rho * instance.problem.hvp(instance.theta, instance.x, instance.y, g)
+
+
+def _damped(matrix: np.ndarray, damping: float) -> np.ndarray:
+    return matrix + damping * np.eye(len(matrix))
+
+
+def _at_most(values: np.ndarray, limit: float, *, reason: str, detail: str) -> Finding:
+    """The largest of some nonnegative numbers against a limit in their own unit."""
+    worst = float(np.max(values))  # NaN if any is
+    if not math.isfinite(worst):
+        return Finding("undecided", worst, limit, f"{detail}; not finite", reason=reason)
+    witness = {"index": int(np.argmax(values)), "value": worst} if worst > limit else None
+    verdict = "holds" if worst <= limit else "refuted"
+    return Finding(verdict, worst, limit, detail, reason=reason, witness=witness)
+
+
+@claim(
+    "every-route-gives-one-direction",
+    statement="Cholesky, the Gram form (with and without coefficients), Newton-Schulz and the eigenbasis "
+    "give the same direction (F + a I)^{-1} v, for v = g and for RENG's v = g + rho H g.",
+    source="classical result (Woodbury's identity; Schulz 1933); Newton's iteration is the paper's route",
+    kind="identity",
+    params={"num_examples": 48, "sizes": [64, 4, 10], "dampings": [0.1, 0.01], "rho": 0.1},
+)
+def every_route(run: Run, num_examples: int, sizes: list[int], dampings: list[float], rho: float) -> Finding:
+    """Fails if a route solves another system, or a worse one than its condition number allows.
+
+    Reference: LU of the dense damped matrix in float64. Control: the damping added twice.
+    """
+    instance = digits(run, sizes, num_examples=num_examples, key=(41,))
+    fisher = instance.fisher()
+    dense = on_host(fisher.to_dense())
+    coefficients = instance.problem.score_coefficients(instance.theta, instance.x, instance.y)
+    sides = ((instance.gradient(), coefficients), (_regularized_gradient(instance, rho), None))
+    routes = [(v, c, m) for v, c in sides for m in (*ROUTES["full", "exact"], "gram without coefficients")]
+
+    def check(damping: float) -> Finding:
+        condition = float(np.linalg.norm(dense)) / damping + 1
+
+        def finding(factor: float) -> Finding:
+            damped = _damped(dense, damping)
+            found = [
+                fisher.solve(
+                    v,
+                    damping=factor * damping,
+                    method=method.split()[0],
+                    coefficients=None if "without" in method else c,
+                )
+                for v, c, method in routes
+            ]
+            exact = [np.linalg.solve(damped, on_host(v)) for v, _, _ in routes]
+            pairs = zip(found, exact, strict=True)  # every direction in units of its own length
+            return identity(
+                np.stack([on_host(x) / np.linalg.norm(e) for x, e in pairs]),
+                np.stack([e / np.linalg.norm(e) for e in exact]),
+                **roundoff(run, condition=condition),
+                detail=f"{instance.name}, N = {num_examples}, damping {damping:g}, {len(routes)} solves",
+            )
+
+        return finding(1.0).with_control(finding(2.0))
+
+    return combine(check(damping) for damping in dampings)
+
+
+@claim(
+    "scaled-residual-of-every-route",
+    statement="Every solver of every structure leaves |v - M x| <= 30 |M|_F |x| n eps, M the damped matrix.",
+    source="classical result (the threshold of LAPACK's tests)",
+    kind="inequality",
+    params={"num_examples": 48, "sizes": [64, 4, 10], "damping": 0.1},
+)
+def scaled_residual(run: Run, num_examples: int, sizes: list[int], damping: float) -> Finding:
+    """Fails if a solver is not backward stable, or solves another system than the structure's.
+
+    The residual is taken in float64 with the dense damped matrix, not by the code that reports it. Control:
+    the damping added twice.
+    """
+    instance = digits(run, sizes, num_examples=num_examples, key=(42,))
+    v = instance.gradient()
+    cases = [(structure, kind, method) for (structure, kind), methods in ROUTES.items() for method in methods]
+    matrices = {
+        (structure, kind): _damped_matrix(instance.fisher(structure), damping, kind)
+        for structure, kind in ROUTES
+    }
+
+    def residual(structure: str, kind: str, method: str, factor: float) -> float:
+        matrix = matrices[structure, kind]
+        curvature = instance.fisher(structure)
+        result = gr.solve(curvature, v, damping=factor * damping, damping_kind=kind, method=method)
+        x = on_host(result.x)
+        unit = float(np.linalg.norm(matrix) * np.linalg.norm(x)) * len(x) * run.eps
+        return float(np.linalg.norm(on_host(v) - matrix @ x)) / unit
+
+    def finding(factor: float) -> Finding:
+        return _at_most(
+            np.array([residual(*case, factor) for case in cases]),
+            30.0,
+            reason="LAPACK's threshold for the scaled residual",
+            detail=f"{instance.name}, N = {num_examples}, damping {damping:g}; {len(cases)} routes",
+        )
+
+    return finding(1.0).with_control(finding(2.0))
+
+
+def _damped_matrix(curvature: Any, damping: float, kind: str) -> np.ndarray:
+    """The dense damped matrix of a structure, factored damping by its definition."""
+    if kind == "exact":
+        return _damped(on_host(curvature.to_dense()), damping)
+    blocks = []
+    for A, G in curvature.factors:
+        a, g = on_host(A), on_host(G)
+        pi = math.sqrt((a.trace() / len(a)) / (g.trace() / len(g)))
+        root = math.sqrt(damping)
+        blocks.append(np.kron(_damped(g, root / pi), _damped(a, pi * root)))
+    total = sum(len(block) for block in blocks)
+    matrix, start = np.zeros((total, total)), 0
+    for block in blocks:
+        stop = start + len(block)
+        matrix[start:stop, start:stop], start = block, stop
+    return matrix
+
+
+@claim(
+    "newton-schulz-squares-its-residual",
+    statement="Newton-Schulz X <- X (2 I - M X) squares I - M X: from I / |M|_inf the residual after k "
+    "steps is (sum_i (1 - lambda_i / |M|_inf)^(2^(k+1)))^(1/2), and it needs as many steps as that takes "
+    "to reach n eps.",
+    source="classical result (Schulz 1933); the paper's route to the factors' inverses",
+    kind="inequality",
+    params={"num_examples": 48, "sizes": [64, 4, 10], "dampings": [1.0, 0.3, 0.1]},
+)
+def newton_schulz(run: Run, num_examples: int, sizes: list[int], dampings: list[float]) -> Finding:
+    """Fails if the iteration converges at another order, starts elsewhere, or stops early or late.
+
+    The reported number of steps is compared with the number predicted from the eigenvalues, at condition
+    numbers below n, where roundoff (condition x eps) stays below the target n eps; one step of difference is
+    roundoff's all the same. Control: the prediction for linear convergence, the residual multiplied
+    by I - M / |M|_inf in each step.
+    """
+    instance = digits(run, sizes, num_examples=num_examples, key=(43,))
+    fisher, g = instance.fisher(), instance.gradient()
+    dense = on_host(fisher.to_dense())
+    eigenvalues = np.linalg.eigvalsh(dense)
+    target = len(dense) * run.eps
+    reported, bounds = [], []
+    for damping in dampings:
+        bounds.append(float(np.abs(_damped(dense, damping)).sum(axis=1).max()))
+        result = gr.solve(fisher, g, damping=damping, method="newton_schulz")
+        reported.append(result.iterations)
+
+    def finding(exponent_after: Any) -> Finding:
+        predicted = [
+            _steps_until(target, 1 - (eigenvalues + damping) / bound, exponent_after)
+            for damping, bound in zip(dampings, bounds, strict=True)
+        ]
+        return _at_most(
+            np.abs(np.array(reported) - predicted),
+            1.0,
+            reason="the last step meets the rounding of M X, which may end the iteration one step off",
+            detail=f"{instance.name}, N = {num_examples}; steps {reported}, predicted {predicted}",
+        )
+
+    return finding(_squared).with_control(finding(_linear))
+
+
+def _squared(step: int) -> int:
+    return 2**step
+
+
+def _linear(step: int) -> int:
+    """Planted error: convergence of order one."""
+    return step + 1
+
+
+def _steps_until(target: float, factors: np.ndarray, exponent_after: Any) -> int:
+    """The first step whose residual ``|factors^exponent|_2`` is at most the target."""
+    limit = 10**5
+    return next(k for k in range(limit) if np.linalg.norm(factors ** exponent_after(k)) <= target)

@@ -1,0 +1,208 @@
+"""The linear algebra that the standard lacks: on every backend against the definition of each quantity.
+
+Factorizations are judged by their backward error, ``|A - L L^T| <= c n eps |A|``, which holds whatever the
+condition number; so are triangular solves, row by row.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import tolerance
+
+import grng_ref as gr
+from grng_ref import NumericalError
+from grng_ref.arrays import linalg
+
+SIZE = 7
+RNG = np.random.default_rng(8)
+SQUARE = RNG.standard_normal((SIZE, SIZE))
+SPD = SQUARE @ SQUARE.T + 0.1 * np.eye(SIZE)
+INDEFINITE = SPD - 3.0 * np.eye(SIZE)
+
+
+def backward(backend, terms=SIZE):
+    return tolerance(backend.dtype, terms=terms)
+
+
+def kept(backend, matrix):
+    """A host matrix as the backend holds it: rounded to its dtype, in float64."""
+    return matrix.astype(backend.dtype).astype(np.float64)
+
+
+def host(array):
+    return np.asarray(gr.to_numpy(array), dtype=np.float64)
+
+
+def require_small(error, scale, bound):
+    assert np.max(np.abs(error)) <= bound * np.max(np.abs(scale)), (np.max(np.abs(error)), bound)
+
+
+# --- Cholesky ----------------------------------------------------------------------------------------------
+
+
+def test_cholesky_reproduces_the_matrix(backend):
+    factor = linalg.cholesky(backend.asarray(SPD))
+    backend.assert_close(factor, np.tril(host(factor)), rtol=0.0)  # right kind; lower triangular exactly
+    lower = host(factor)
+    assert np.all(np.diag(lower) > 0)
+    require_small(lower @ lower.T - kept(backend, SPD), SPD, backward(backend))
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [INDEFINITE, -SPD, np.zeros((3, 3)), np.diag([1.0, 0.0, 1.0]), np.array([[1.0, 2.0], [2.0, 1.0]])],
+    ids=["indefinite", "negative", "zero", "semidefinite", "large off-diagonal"],
+)
+def test_what_is_not_positive_definite_has_no_factor(matrix, backend):
+    assert linalg.cholesky(backend.asarray(matrix)) is None
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("where", [(0, 0), (SIZE - 1, 0)])
+def test_what_is_not_finite_has_no_factor(value, where, backend):
+    matrix = SPD.copy()
+    matrix[where] = matrix[where[::-1]] = value
+    assert linalg.cholesky(backend.asarray(matrix)) is None
+
+
+def test_a_wrong_factor_is_not_taken_for_one(backend):
+    """As CuPy returns it: numbers, and no error, where the matrix is not positive definite."""
+    matrix, good = backend.asarray(SPD), np.linalg.cholesky(SPD)
+    assert linalg.is_cholesky_factor(backend.asarray(good), matrix)
+    wrong = [good * (1 + 0.01 * np.eye(SIZE)), -good, np.where(np.eye(SIZE) > 0, np.nan, good), good + 1e-2]
+    for factor in wrong:
+        assert not linalg.is_cholesky_factor(backend.asarray(factor), matrix)
+
+
+# --- triangular solves -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lower", [True, False])
+@pytest.mark.parametrize("transposed", [True, False])
+@pytest.mark.parametrize("shape", [(SIZE,), (SIZE, 3), (SIZE, 1)])
+def test_triangular_solves(lower, transposed, shape, backend):
+    triangle = (np.tril if lower else np.triu)(SQUARE) + 3.0 * np.eye(SIZE)
+    rhs = RNG.standard_normal(shape)
+    solution = linalg.solve_triangular(
+        backend.asarray(triangle), backend.asarray(rhs), lower=lower, transposed=transposed
+    )
+    backend.assert_close(solution, host(solution), rtol=0.0)  # right kind
+    assert solution.shape == shape
+    matrix = kept(backend, triangle.T if transposed else triangle)
+    size = np.abs(matrix) @ np.abs(host(solution)) + np.abs(rhs)
+    error = np.abs(matrix @ host(solution) - kept(backend, rhs))
+    assert np.all(error <= backward(backend) * size)
+
+
+def test_cholesky_solve(backend):
+    factor = linalg.cholesky(backend.asarray(SPD))
+    rhs = RNG.standard_normal((SIZE, 2))
+    solution = host(linalg.cholesky_solve(factor, backend.asarray(rhs)))
+    matrix = kept(backend, SPD)
+    scale = np.linalg.norm(matrix) * np.linalg.norm(solution)
+    require_small(matrix @ solution - kept(backend, rhs), scale, backward(backend))
+
+
+# --- eigenvalues -------------------------------------------------------------------------------------------
+
+
+def test_eigh(backend):
+    values, vectors = map(host, linalg.eigh(backend.asarray(INDEFINITE)))
+    assert np.all(np.diff(values) >= 0)
+    require_small(vectors.T @ vectors - np.eye(SIZE), 1.0, backward(backend))
+    rebuilt = vectors @ np.diag(values) @ vectors.T
+    require_small(rebuilt - kept(backend, INDEFINITE), np.linalg.norm(INDEFINITE, 2), backward(backend))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_eigh_of_what_is_not_finite(value, backend):
+    matrix = SPD.copy()
+    matrix[2, 2] = value
+    with pytest.raises(NumericalError, match="NaN or infinite"):
+        linalg.eigh(backend.asarray(matrix))
+
+
+# --- appended rows -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [1, SIZE, 40])
+def test_qr_append(rows, backend):
+    triangle, new = np.triu(SQUARE), RNG.standard_normal((rows, SIZE))
+    held = backend.asarray((triangle, new))
+    factor = linalg.qr_append(*held)
+    backend.assert_close(factor, np.triu(host(factor)), rtol=0.0)
+    triangle, new = kept(backend, triangle), kept(backend, new)
+    expected = triangle.T @ triangle + new.T @ new
+    require_small(
+        host(factor).T @ host(factor) - expected, np.trace(expected), backward(backend, SIZE + rows)
+    )
+    assert np.array_equal(host(held[0]), triangle)  # neither is overwritten
+    assert np.array_equal(host(held[1]), new)
+
+
+def test_qr_append_does_not_square(backend):
+    """``[[1], [e]]`` with e below the square root of eps: forming R^T R would lose e."""
+    tiny = 1e-5 if backend.dtype == "float32" else 1e-10
+    first = np.array([[1.0, 1.0], [0.0, 0.0]])
+    factor = host(linalg.qr_append(backend.asarray(first), backend.asarray(np.array([[0.0, tiny]]))))
+    assert abs(abs(factor[1, 1]) - tiny) <= tolerance(backend.dtype) * tiny
+
+
+# --- small pieces ------------------------------------------------------------------------------------------
+
+
+def test_kron_is_the_product_of_row_major_layers(backend):
+    a, g = RNG.standard_normal((3, 3)), RNG.standard_normal((2, 2))
+    v = RNG.standard_normal((2, 3))
+    product = host(linalg.kron(backend.asarray(g), backend.asarray(a)))
+    expected = np.zeros(6)
+    for i in range(2):
+        for j in range(3):
+            expected[3 * i + j] = sum(g[i, k] * v[k, m] * a[j, m] for k in range(2) for m in range(3))
+    require_small(product @ v.ravel() - expected, np.linalg.norm(product), tolerance(backend.dtype, terms=6))
+    require_small(expected - (g @ v @ a.T).ravel(), expected, 1e-14)  # the slow loop itself
+    transposed = host(linalg.kron(backend.asarray(a), backend.asarray(g))) @ v.ravel()
+    assert np.max(np.abs(transposed - expected)) > 0.1  # the order of the factors matters
+
+
+def test_the_diagonal_is_changed_in_a_copy(backend):
+    matrix = backend.asarray(SQUARE)
+    shifted = linalg.add_to_diagonal(matrix, 0.5)
+    backend.assert_close(shifted, kept(backend, SQUARE) + 0.5 * np.eye(SIZE), rtol=tolerance(backend.dtype))
+    assert np.array_equal(host(matrix), kept(backend, SQUARE))
+    assert linalg.add_to_diagonal(matrix, 0.0) is matrix
+
+
+def test_identity_transpose_and_symmetric_part(backend):
+    matrix = backend.asarray(SQUARE)
+    backend.assert_close(linalg.identity(3, matrix, 2.0), 2.0 * np.eye(3), rtol=0.0)
+    backend.assert_close(linalg.transpose(matrix), kept(backend, SQUARE).T, rtol=0.0)
+    backend.assert_close(linalg.diagonal(matrix), np.diag(kept(backend, SQUARE)), rtol=0.0)
+    symmetric = host(linalg.symmetrize(matrix))
+    assert np.array_equal(symmetric, symmetric.T)
+    require_small(symmetric - (SQUARE + SQUARE.T) / 2, SQUARE, tolerance(backend.dtype))
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1.0, 1e30])
+def test_norms_neither_overflow_nor_underflow(scale, backend):
+    values = scale * np.array([[3.0, -4.0], [12.0, 84.0]])
+    found = linalg.norm(backend.asarray(values))
+    assert type(found) is float
+    assert found == pytest.approx(85.0 * scale, rel=tolerance(backend.dtype), abs=0.0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_norms_of_what_is_not_finite(value, backend):
+    found = linalg.norm(backend.asarray(np.array([1.0, value])))
+    assert math.isnan(found) if np.isnan(value) else found == np.inf
+
+
+@given(values=st.lists(st.floats(-1e200, 1e200), min_size=1, max_size=8))
+def test_norms_against_hypot(values):
+    found = linalg.norm(np.array(values))
+    assert found == pytest.approx(math.hypot(*values), rel=tolerance("float64", terms=8), abs=1e-320)

@@ -1,0 +1,272 @@
+"""The suite's own claims: all as expected in both precisions, and none of the planted errors gets through."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+import inspect
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import grng_ref as gr
+from grng_ref.beliefs import FullBelief, full_belief, kalman_update
+from grng_ref.curvature import kfac, score
+from grng_ref.curvature.full import DENSE_SOLVERS
+from grng_ref.optimizers import rkalman as rkalman_module
+from grng_ref.solvers import solve_cholesky
+from proofs_check import Run, data, load_suite, run_suite
+from proofs_check.tolerance import roundoff
+
+SUITE = load_suite()
+
+
+def failures(run=None, only=()):
+    """Ids of the claims that are not as expected, with what was wrong."""
+    result = run_suite(SUITE, run or Run(), only=only)
+    return {one.claim.id: (one.problems, one.error) for one in result.results if not one.ok}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_suite_is_as_expected(dtype):
+    assert failures(Run(dtype=dtype)) == {}
+
+
+def test_the_suite_is_as_expected_on_a_foreign_device():
+    # the claims that take seconds in a library without shortcuts to LAPACK stay out
+    cheap = (
+        "fisher-is-g*",
+        "kfac-is-exact-for-*",
+        "filter-*",
+        "ring-step-*",
+        "reng-newton-*",
+        "ngd-*",
+        "hvp-*",
+    )
+    run = Run(backend="array_api_strict", device="device1")
+    assert failures(run, only=cheap) == {}
+
+
+# --- claims as data ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("claim", SUITE.claims, ids=lambda one: one.id)
+def test_each_claim_says_where_it_is_from_and_how_it_could_fail(claim):
+    kinds = ("paper", "classical", "our reconstruction", "to be refuted")
+    assert any(kind in claim.source for kind in kinds)
+    assert claim.doc.startswith(("Fails if", "Would hold"))
+    assert "ontrol" in claim.doc  # the planted error is named
+    assert claim.expected in ("holds", "refuted")  # agreement in floating point certifies nothing
+
+
+def test_claims_use_public_names_only():
+    public = {name for name in vars(gr) if not name.startswith("_")}
+    for path in sorted(Path(inspect.getfile(load_suite)).parent.glob("claims/*.py")):
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                assert node.level == 0, path
+                assert not node.module.startswith("grng_ref"), path
+                assert not any(alias.name.startswith("_") for alias in node.names), path
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "gr":
+                assert node.attr in public, f"{path.name}: gr.{node.attr}"
+
+
+# --- errors planted in the package ---------------------------------------------------------------------
+# Each is patched into grng_ref itself; the claims named must notice. Most were once made by a real library.
+
+
+def halved_fisher(patch):
+    patch.setattr(score, "fisher_matrix", scaled(score.fisher_matrix, 0.5))
+
+
+def factors_in_the_wrong_order(patch):
+    patch.setattr(kfac, "kfac_factors", lambda a, d: kfac_factors(a, d)[::-1])
+
+
+def backward_factor_over_n_squared(patch):
+    def wrong(activations, signals):
+        A, G = kfac_factors(activations, signals)
+        return A, G / activations.shape[0]
+
+    patch.setattr(kfac, "kfac_factors", wrong)
+
+
+def monte_carlo_over_outputs(patch):
+    patch.setattr(gr.Problem, "_sampled_gradients", sampled_over_outputs)
+
+
+def classes_taken_for_independent(patch):
+    def wrong(self, f):
+        root = np.sqrt(self.mean(f) * (1 - self.mean(f)))
+        return root[:, :, None] * np.eye(f.shape[1])
+
+    patch.setattr(gr.Categorical, "factor", wrong)
+
+
+def labels_ignored(patch):
+    patch.setattr(gr.Bernoulli, "gradient", lambda self, f, y: self.mean(f) - 0.5)
+
+
+def sign_of_the_hessian(patch):
+    patch.setattr(gr.Problem, "hvp", lambda self, theta, x, y, v: -hvp(self, theta, x, y, v))
+
+
+def gauss_newton_for_the_hessian(patch):
+    patch.setattr(gr.Problem, "hvp", lambda self, theta, x, y, v: gr.fisher(self, theta, x) @ v)
+
+
+def damping_added_twice(patch):
+    def wrong(matrix, v, *, damping):
+        return solve_cholesky(matrix, v, damping=2 * damping)
+
+    patch.setitem(DENSE_SOLVERS, "cholesky", wrong)
+
+
+def damping_dropped(patch):
+    def wrong(curvature, v, *, damping, **options):
+        return gr.solve(curvature, v, damping=1e-3 * damping, **options)
+
+    patch.setattr("grng_ref.optimizers.natural.solve", wrong)
+
+
+def norm_not_squared(patch):
+    def wrong(gradient_norm, *, rho, damping):
+        return damping + rho * gradient_norm
+
+    patch.setattr("grng_ref.optimizers.natural.ring_damping", wrong)
+
+
+def information_of_the_mean(patch):
+    def wrong(*args, num_examples, **options):
+        return kalman_update(*args, num_examples=1, **options)
+
+    patch.setattr(rkalman_module_of(rkalman_module), "kalman_update", wrong)
+
+
+def prior_information_halved(patch):
+    def wrong(mean_like, *, prior_variance, form):
+        return full_belief(mean_like, prior_variance=2 * prior_variance, form=form)
+
+    patch.setitem(rkalman_module_of(rkalman_module)._BELIEFS, "full", wrong)
+
+
+def information_from_before_the_update(patch):
+    def wrong(self, rows, gradient, **options):
+        after, _ = update(self, rows, gradient, **options)
+        return after, -self.covariance() @ gradient
+
+    patch.setattr(FullBelief, "update", wrong)
+
+
+def observation_counted_twice(patch):
+    def wrong(self, rows, gradient, **options):
+        once, _ = update(self, rows, gradient, **options)
+        return update(once, rows, gradient, **options)
+
+    patch.setattr(FullBelief, "update", wrong)
+
+
+kfac_factors, hvp, update = gr.kfac_factors, gr.Problem.hvp, FullBelief.update
+sampled_gradients = gr.Problem._sampled_gradients
+
+
+def sampled_over_outputs(self, f, samples):
+    return sampled_gradients(self, f, samples) / f.shape[1] ** 0.5
+
+
+def scaled(function, factor):
+    return lambda *args, **options: factor * function(*args, **options)
+
+
+def rkalman_module_of(function_or_module):
+    """The module: the package re-exports a function of the same name."""
+    return importlib.import_module("grng_ref.optimizers.rkalman")
+
+
+PLANTED = {
+    halved_fisher: ["fisher-is-gauss-newton", "fisher-on-digits-is-its-definition", "fisher-product-is-*"],
+    factors_in_the_wrong_order: ["kfac-factors-are-their-definition", "kfac-is-exact-for-one-example"],
+    backward_factor_over_n_squared: ["kfac-factors-are-their-definition", "kfac-is-exact-for-deep-*"],
+    monte_carlo_over_outputs: ["monte-carlo-fisher-is-unbiased"],
+    classes_taken_for_independent: ["fisher-is-gauss-newton", "fisher-is-the-score-covariance"],
+    labels_ignored: ["gradient-is-the-slope-of-the-loss", "score-has-zero-mean"],
+    sign_of_the_hessian: ["hvp-is-*", "double-backprop-is-one-hvp", "reng-step-is-its-definition"],
+    gauss_newton_for_the_hessian: ["hvp-is-*", "double-backprop-is-one-hvp", "reng-step-is-its-definition"],
+    damping_added_twice: ["every-route-gives-one-direction", "scaled-residual-of-every-route"],
+    damping_dropped: ["first-rkalman-step-is-ring", "reng-step-is-its-definition", "every-step-is-*"],
+    norm_not_squared: ["ring-damps-by-*", "ring-step-bounds", "first-rkalman-step-is-ring"],
+    information_of_the_mean: ["first-rkalman-step-*", "filter-*", "forgetting-*"],
+    prior_information_halved: ["first-rkalman-step-*", "filter-*", "forgetting-*"],
+    # a filter that steps with the old information diverges on the nonlinear problems: one step is enough
+    information_from_before_the_update: ["first-rkalman-step-*", "filter-is-the-exact-*"],
+    observation_counted_twice: ["filter-*", "forgetting-*", "first-rkalman-step-*"],
+}
+
+
+@pytest.mark.parametrize("plant", PLANTED, ids=lambda one: one.__name__)
+def test_planted_errors_are_caught(plant, monkeypatch):
+    plant(monkeypatch)
+    result = run_suite(SUITE, Run(), only=PLANTED[plant])
+    assert not result.ok
+    for one in result.results:
+        assert one.error is None, one.error  # the error is a wrong number, not a crash
+        assert one.verdict in ("refuted", "undecided"), f"{one.claim.id} did not notice {plant.__name__}"
+
+
+# --- instances and tolerances --------------------------------------------------------------------------
+
+
+def test_digits_are_the_real_images():
+    images, labels = data.load_digits()
+    assert images.shape == (1797, 64)
+    assert images.min() == 0.0
+    assert images.max() == 1.0
+    assert np.bincount(labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]  # as published
+
+
+def test_digits_without_scikit_learn_say_what_to_install(monkeypatch):
+    def missing(name):
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.setattr(data.importlib, "import_module", missing)
+    data.load_digits.cache_clear()
+    with pytest.raises(ModuleNotFoundError, match=r"scikit-learn.*pip install 'grng-ref\[verify\]'"):
+        data.load_digits()
+
+
+def test_an_instance_gives_back_the_numbers_that_the_run_sees():
+    run = Run(dtype="float32")
+    instance = data.synthetic(run, "gaussian", (3, 2), num_examples=4)
+    for ours, host in zip((instance.theta, instance.x, instance.y), instance.host, strict=True):
+        assert ours.dtype == np.float32
+        assert host.dtype == np.float64
+        assert np.array_equal(host.astype(np.float32), ours)
+        assert np.array_equal(host, ours.astype(np.float64))
+
+
+def test_instances_follow_the_seed_and_the_key():
+    def theta(seed, key):
+        return data.digits(Run(seed=seed), (64, 10), num_examples=2, key=(key,)).host[0]
+
+    assert np.array_equal(theta(0, 1), theta(0, 1))
+    assert not np.array_equal(theta(0, 1), theta(0, 2))
+    assert not np.array_equal(theta(0, 1), theta(1, 1))
+
+
+def test_the_small_instances_cover_all_likelihoods_and_activations():
+    instances = data.small_instances(Run(), num_examples=3)
+    assert {one.likelihood for one in instances} == set(data.LIKELIHOODS)
+    activations = {one.architecture["activation"] for one in instances}
+    assert activations == {"identity", "relu", "tanh", "sigmoid", "softplus", "gelu", "silu"}
+    assert all(np.ptp(one.host[0]) > 0 for one in instances)
+    assert {field.name for field in dataclasses.fields(instances[0])} >= {"problem", "theta", "x", "y"}
+
+
+def test_a_tolerance_that_decides_nothing_is_refused():
+    assert roundoff(Run())["tolerance"] == pytest.approx(32 * np.finfo(np.float64).eps)
+    assert roundoff(Run(), condition=100.0, terms=4)["tolerance"] == pytest.approx(6400 * 2.0**-52)
+    with pytest.raises(ValueError, match="leaves no digit"):
+        roundoff(Run(dtype="float32"), condition=1e6)
