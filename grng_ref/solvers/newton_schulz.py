@@ -72,11 +72,10 @@ def newton_schulz_inverse(
     while residual > n * eps and iterations < max_iterations:
         candidate = symmetrize(x + x @ error)
         candidate_error, candidate_residual = error_of(candidate)
-        # Far from the end the residual falls slowly, one small eigenvalue at a time; a rise, or no fall
-        # once the fast phase has begun, is roundoff.
-        if not candidate_residual < residual * (1.0 + n * eps) or (
-            residual < 0.5 and candidate_residual >= residual
-        ):
+        # Far from the end the residual falls slowly, one small eigenvalue at a time, and only a rise is
+        # roundoff. Below one half it is at least halved by its own square, or roundoff has been reached.
+        slowest = 0.5 if residual < 0.5 else 1.0 + n * eps
+        if not candidate_residual < slowest * residual:
             break
         x, error, residual = candidate, candidate_error, candidate_residual
         iterations += 1

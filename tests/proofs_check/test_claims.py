@@ -15,12 +15,17 @@ import grng_ref as gr
 from grng_ref.beliefs import FullBelief, full_belief, kalman_update
 from grng_ref.curvature import kfac, score
 from grng_ref.curvature.full import DENSE_SOLVERS
-from grng_ref.optimizers import rkalman as rkalman_module
 from grng_ref.solvers import solve_cholesky
 from proofs_check import Run, data, load_suite, run_suite
 from proofs_check.tolerance import roundoff
 
 SUITE = load_suite()
+# the module: the package exports a function of the same name
+RKALMAN = importlib.import_module("grng_ref.optimizers.rkalman")
+
+# the right ones, for the wrong ones to call
+kfac_factors, hvp, update = gr.kfac_factors, gr.Problem.hvp, FullBelief.update
+sampled_gradients = gr.Problem._sampled_gradients
 
 
 def failures(run=None, only=()):
@@ -79,7 +84,8 @@ def test_claims_use_public_names_only():
 
 
 def halved_fisher(patch):
-    patch.setattr(score, "fisher_matrix", scaled(score.fisher_matrix, 0.5))
+    right = score.fisher_matrix
+    patch.setattr(score, "fisher_matrix", lambda *layers: 0.5 * right(*layers))
 
 
 def factors_in_the_wrong_order(patch):
@@ -95,7 +101,10 @@ def backward_factor_over_n_squared(patch):
 
 
 def monte_carlo_over_outputs(patch):
-    patch.setattr(gr.Problem, "_sampled_gradients", sampled_over_outputs)
+    def wrong(self, f, samples):
+        return sampled_gradients(self, f, samples) / f.shape[1] ** 0.5
+
+    patch.setattr(gr.Problem, "_sampled_gradients", wrong)
 
 
 def classes_taken_for_independent(patch):
@@ -143,14 +152,14 @@ def information_of_the_mean(patch):
     def wrong(*args, num_examples, **options):
         return kalman_update(*args, num_examples=1, **options)
 
-    patch.setattr(rkalman_module_of(rkalman_module), "kalman_update", wrong)
+    patch.setattr(RKALMAN, "kalman_update", wrong)
 
 
 def prior_information_halved(patch):
     def wrong(mean_like, *, prior_variance, form):
         return full_belief(mean_like, prior_variance=2 * prior_variance, form=form)
 
-    patch.setitem(rkalman_module_of(rkalman_module)._BELIEFS, "full", wrong)
+    patch.setitem(RKALMAN._BELIEFS, "full", wrong)
 
 
 def information_from_before_the_update(patch):
@@ -167,23 +176,6 @@ def observation_counted_twice(patch):
         return update(once, rows, gradient, **options)
 
     patch.setattr(FullBelief, "update", wrong)
-
-
-kfac_factors, hvp, update = gr.kfac_factors, gr.Problem.hvp, FullBelief.update
-sampled_gradients = gr.Problem._sampled_gradients
-
-
-def sampled_over_outputs(self, f, samples):
-    return sampled_gradients(self, f, samples) / f.shape[1] ** 0.5
-
-
-def scaled(function, factor):
-    return lambda *args, **options: factor * function(*args, **options)
-
-
-def rkalman_module_of(function_or_module):
-    """The module: the package re-exports a function of the same name."""
-    return importlib.import_module("grng_ref.optimizers.rkalman")
 
 
 PLANTED = {
