@@ -9,14 +9,22 @@ import numpy as np
 from ..arrays import Array, check_choice, check_finite
 from .base import Curvature, Structure, raise_on_failure, solve
 from .block_diagonal import BlockDiagonalFisher, BlockDiagonalStructure
+from .diagonal import DiagonalFisher, DiagonalStructure
+from .ekfac import EKFAC, EKFACStructure
 from .full import FullFisher, FullStructure
 from .kfac import KFACStructure, KroneckerFactored, kfac_factors, kronecker_solve
+from .kronecker_optimal import OptimalKroneckerStructure
 from .score import DenseRows, LayerRows
+from .unitwise import UnitwiseStructure
 
 STRUCTURES: dict[str, Structure] = {
     "full": FullStructure(),
     "block_diagonal": BlockDiagonalStructure(),
     "kfac": KFACStructure(),
+    "ekfac": EKFACStructure(),
+    "kronecker_optimal": OptimalKroneckerStructure(),
+    "unitwise": UnitwiseStructure(),
+    "diagonal": DiagonalStructure(),
 }
 
 __all__ = [
@@ -25,12 +33,18 @@ __all__ = [
     "BlockDiagonalStructure",
     "Curvature",
     "DenseRows",
+    "DiagonalFisher",
+    "DiagonalStructure",
+    "EKFAC",
+    "EKFACStructure",
     "FullFisher",
     "FullStructure",
     "KFACStructure",
     "KroneckerFactored",
     "LayerRows",
+    "OptimalKroneckerStructure",
     "Structure",
+    "UnitwiseStructure",
     "curvature",
     "find_structure",
     "fisher",
@@ -63,7 +77,9 @@ def curvature(
     score_signals : tuple of arrays (N, K', d_out)
         One entry a layer. The score row of example n and column k has the block
         ``D_nk (x) abar_n / sqrt(N)``, and ``F = B^T B``.
-    structure : {"full", "block_diagonal", "kfac"} or Structure
+    structure : str or Structure
+        A name in `STRUCTURES` (full, block_diagonal, unitwise, diagonal, kfac, ekfac, kronecker_optimal), or
+        an object with the protocol's ``build``.
 
     Raises
     ------
@@ -98,7 +114,9 @@ def fisher(
     x : array (N, d_0)
     y : array, optional
         Observed labels; needed by ``kind="empirical"`` only.
-    structure : {"full", "block_diagonal", "kfac"} or Structure
+    structure : str or Structure
+        A name in `STRUCTURES` (full, block_diagonal, unitwise, diagonal, kfac, ekfac, kronecker_optimal), or
+        an object with the protocol's ``build``.
     kind : {"expected", "monte_carlo", "empirical"}
         ``(1/N) sum J^T Om J``; gradients on labels drawn from the model; gradients on the observed labels
         (another matrix, although often called the Fisher).

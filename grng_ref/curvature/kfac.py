@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from ..arrays import (
     Array,
-    NumericalError,
     check_choice,
     check_finite,
     check_real,
@@ -30,11 +29,11 @@ from ..arrays.linalg import (
     transpose,
 )
 from ..solvers import SolveResult, failure, newton_schulz_inverse
-from ..solvers.eigenbasis import numerical_rank, truncated_inverse
+from ..solvers.eigenbasis import logdet_of_spectrum, numerical_rank, truncated_inverse
 from ..solvers.result import refine
 from .base import Curvature, raise_on_failure
 from .full import logdet_dense
-from .parts import block_matrix, join_results, split
+from .parts import block_matrix, join_results, layer_matrices
 from .score import layer_rows
 
 KRONECKER_SOLVERS = {
@@ -160,7 +159,7 @@ def solve_kronecker(A: Array, G: Array, v: Array, damping: float, kind: str, met
     if inverse is None:
         return failure(v, "not_positive_definite", method)
     approximate, rank, iterations = inverse
-    result = refine(
+    return refine(
         lambda x: G @ x @ A + damping * x,
         approximate,
         v,
@@ -168,10 +167,8 @@ def solve_kronecker(A: Array, G: Array, v: Array, damping: float, kind: str, met
         method=method,
         rank=rank,
         iterations=iterations,
+        unsolved="outside_range" if method == "eigh" and undamped else "inaccurate",
     )
-    if method == "eigh" and undamped and result.status == "inaccurate":
-        return replace(result, status="outside_range")
-    return result
 
 
 def _is_definite(matrix: Array) -> bool:
@@ -245,30 +242,24 @@ class KroneckerFactored(Curvature):
     solvers: ClassVar[dict[str, tuple[str, ...]]] = KRONECKER_SOLVERS
 
     @property
-    def sizes(self) -> tuple[int, ...]:
-        """Parameters of each layer."""
-        return tuple(int(A.shape[0] * G.shape[0]) for A, G in self.factors)
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """Shape (d_out, d_in[+1]) of every layer matrix."""
+        return tuple((int(G.shape[0]), int(A.shape[0])) for A, G in self.factors)
 
     @property
     def shape(self) -> tuple[int, int]:
         """(P, P)."""
-        return sum(self.sizes), sum(self.sizes)
+        size = sum(rows * columns for rows, columns in self.shapes)
+        return size, size
 
     @property
     def _template(self) -> Array:
         return self.factors[0][0]
 
-    def _layers(self, columns: Array) -> list[Array]:
-        """Columns (P, R) as one array (R, d_out, d_in) a layer."""
-        xp = namespace(columns=columns)
-        shapes = [(-1, G.shape[0], A.shape[0]) for A, G in self.factors]
-        parts = split(columns, self.sizes)
-        return [xp.reshape(part.T, shape) for part, shape in zip(parts, shapes, strict=True)]
-
     def _product(self, columns: Array) -> Array:
         xp = namespace(columns=columns)
         parts = []
-        for (A, G), layer in zip(self.factors, self._layers(columns), strict=True):
+        for (A, G), layer in zip(self.factors, layer_matrices(columns, self.shapes), strict=True):
             product = G @ layer @ A
             parts.append(xp.reshape(product, (product.shape[0], -1)).T)
         return xp.concat(parts)
@@ -297,7 +288,7 @@ class KroneckerFactored(Curvature):
     def _solve(
         self, v: Array, damping: float, damping_kind: str, method: str, coefficients: Array | None
     ) -> SolveResult:
-        layers = [layer[0, :, :] for layer in self._layers(v[:, None])]
+        layers = [layer[0, :, :] for layer in layer_matrices(v[:, None], self.shapes)]
         pairs = zip(self.factors, layers, strict=True)
         return join_results(
             [solve_kronecker(A, G, layer, damping, damping_kind, method) for (A, G), layer in pairs]
@@ -305,11 +296,9 @@ class KroneckerFactored(Curvature):
 
 
 def _logdet_exact(A: Array, G: Array, damping: float) -> float:
-    xp = namespace(A=A)
-    shifted = eigh(G)[0][:, None] * eigh(A)[0][None, :] + damping
-    if not float(xp.min(shifted)) > max(A.shape[0], G.shape[0]) * epsilon(A) * float(xp.max(shifted)):
-        raise NumericalError(f"logdet at damping {damping:g}: the damped matrix is not positive definite")
-    return float(xp.sum(xp.log(shifted)))
+    products = eigh(G)[0][:, None] * eigh(A)[0][None, :]
+    largest = float(namespace(A=A).max(products)) + damping
+    return logdet_of_spectrum(products, damping, cut=max(A.shape[0], G.shape[0]) * epsilon(A) * largest)
 
 
 @dataclass(frozen=True)

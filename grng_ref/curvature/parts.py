@@ -17,6 +17,13 @@ def split(v: Array, sizes: Sequence[int]) -> list[Array]:
     return parts
 
 
+def layer_matrices(columns: Array, shapes: Sequence[tuple[int, int]]) -> list[Array]:
+    """Columns (P, R) as one array (R, d_out, d_in) a layer."""
+    xp = namespace(columns=columns)
+    parts = split(columns, [rows * inputs for rows, inputs in shapes])
+    return [xp.reshape(part.T, (-1, *shape)) for part, shape in zip(parts, shapes, strict=True)]
+
+
 def block_matrix(blocks: Sequence[Array]) -> Array:
     """The square matrix with the given square blocks on its diagonal and zeros elsewhere."""
     xp = namespace(block=blocks[0])

@@ -1,7 +1,7 @@
 """Solvers for ``(C + a I) x = v`` without an explicit inverse; every result carries its residual."""
 
 from .cholesky import solve_cholesky
-from .eigenbasis import solve_eigenbasis
+from .eigenbasis import logdet_of_spectrum, solve_eigenbasis, spectral_inverse
 from .gram import RowFactor, solve_gram
 from .newton_schulz import InverseResult, newton_schulz_inverse, solve_newton_schulz
 from .result import ACCEPTED_RESIDUAL, SolveResult, failure, refine, scaled_residual
@@ -12,6 +12,7 @@ __all__ = [
     "RowFactor",
     "SolveResult",
     "failure",
+    "logdet_of_spectrum",
     "newton_schulz_inverse",
     "refine",
     "scaled_residual",
@@ -19,4 +20,5 @@ __all__ = [
     "solve_eigenbasis",
     "solve_gram",
     "solve_newton_schulz",
+    "spectral_inverse",
 ]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from ..arrays import Array, epsilon, namespace
+from ..arrays import Array, NumericalError, epsilon, namespace
 from ..arrays.linalg import eigh, norm, transpose
-from .result import SolveResult, failure, refine
+from .result import SolveResult, Status, failure, refine
 
 
 def numerical_rank(values: Array) -> int:
@@ -21,6 +19,34 @@ def truncated_inverse(values: Array, damping: float) -> Array:
     xp = namespace(values=values)
     dropped = values.shape[0] - numerical_rank(values)
     return xp.concat([xp.zeros_like(values[:dropped]), 1.0 / (values[dropped:] + damping)])
+
+
+def unsolved_status(damping: float) -> Status:
+    """What a large residual means: at zero damping, that v is not in the range."""
+    return "outside_range" if damping == 0.0 else "inaccurate"
+
+
+def spectral_inverse(values: Array, damping: float, *, cut: float) -> tuple[Array, int]:
+    """``1 / (eigenvalue + a)``, at a = 0 zero for eigenvalues up to ``cut``; and how many exceed it.
+
+    For nonnegative eigenvalues of any shape and order.
+    """
+    xp = namespace(values=values)
+    kept = values > cut
+    rank = int(xp.sum(xp.astype(kept, xp.int32)))
+    if damping > 0.0:
+        return 1.0 / (values + damping), rank
+    ones = xp.ones_like(values)
+    return xp.where(kept, 1.0 / xp.where(kept, values, ones), 0.0 * ones), rank
+
+
+def logdet_of_spectrum(values: Array, damping: float, *, cut: float) -> float:
+    """``sum log(eigenvalue + a)``, or a NumericalError where one is not above ``cut``."""
+    xp = namespace(values=values)
+    shifted = values + damping
+    if not float(xp.min(shifted)) > cut:
+        raise NumericalError(f"logdet at damping {damping:g}: the damped matrix is not positive definite")
+    return float(xp.sum(xp.log(shifted)))
 
 
 def solve_eigenbasis(matrix: Array, v: Array, *, damping: float) -> SolveResult:
@@ -41,13 +67,12 @@ def solve_eigenbasis(matrix: Array, v: Array, *, damping: float) -> SolveResult:
             matrix_norm=matrix_norm + damping,
             method="eigh",
             rank=numerical_rank(values),
+            unsolved=unsolved_status(damping),
         )
 
     result = failure(v, "not_positive_definite", "eigh")
     if damping <= values.shape[0] * epsilon(values) * matrix_norm:
         result = attempt(truncated_inverse(values, damping))
-    if damping == 0.0 and result.status == "inaccurate":
-        return replace(result, status="outside_range")
     if not result.success and damping > 0.0 and float(values[0]) + damping > 0.0:
         return attempt(1.0 / (values + damping))
     return result

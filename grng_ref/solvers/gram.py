@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Protocol
 
 from ..arrays import Array
 from ..arrays.linalg import add_to_diagonal, cholesky, cholesky_solve, eigh, norm, transpose
-from .eigenbasis import numerical_rank, truncated_inverse
+from .eigenbasis import numerical_rank, truncated_inverse, unsolved_status
 from .result import Apply, SolveResult, refine
 
 
@@ -58,6 +57,7 @@ def solve_gram(
             method="gram",
             start=None if coefficients is None else factor.rmatvec(dual(coefficients)),
             rank=rank,
+            unsolved=unsolved_status(damping),
         )
 
     root = cholesky(add_to_diagonal(gram, damping)) if damping > 0.0 else None
@@ -69,10 +69,7 @@ def solve_gram(
         result = attempt(lambda r: (r - factor.rmatvec(dual(factor.matvec(r)))) / damping, dual, None)
         if result.success:
             return result
-    result = attempt(*_split_solver(factor, gram, damping))
-    if damping == 0.0 and result.status == "inaccurate":
-        return replace(result, status="outside_range")
-    return result
+    return attempt(*_split_solver(factor, gram, damping))
 
 
 def _split_solver(factor: RowFactor, gram: Array, damping: float) -> tuple[Apply, Apply, int]:

@@ -85,11 +85,13 @@ def refine(
     start: Array | None = None,
     rank: int | None = None,
     iterations: int | None = None,
+    unsolved: Status = "inaccurate",
 ) -> SolveResult:
     """Solve ``apply(x) = v`` from an approximate solver, by fixed-precision iterative refinement.
 
     ``x <- x + approximate(v - apply(x))``, at most three times, while the scaled residual exceeds 1 and
-    falls; the best iterate is kept and judged.
+    falls; the best iterate is kept and judged. ``unsolved`` is the status of a residual above 30: at zero
+    damping the reason is a v outside the range.
     """
     xp = namespace(v=v)
     x = approximate(v) if start is None else start
@@ -106,7 +108,7 @@ def refine(
     if not bool(xp.all(xp.isfinite(x))):
         status: Status = "not_finite"
     else:
-        status = "converged" if residual <= ACCEPTED_RESIDUAL else "inaccurate"
+        status = "converged" if residual <= ACCEPTED_RESIDUAL else unsolved
     return SolveResult(x, status, steps if iterations is None else iterations, residual, rank, method)
 
 
