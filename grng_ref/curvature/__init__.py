@@ -15,6 +15,7 @@ from .full import FullFisher, FullStructure
 from .kfac import KFACStructure, KroneckerFactored, kfac_factors, kronecker_solve
 from .kronecker_optimal import OptimalKroneckerStructure
 from .score import DenseRows, LayerRows
+from .tridiagonal import TridiagonalKFAC, TridiagonalKFACStructure
 from .unitwise import UnitwiseStructure
 
 STRUCTURES: dict[str, Structure] = {
@@ -22,6 +23,7 @@ STRUCTURES: dict[str, Structure] = {
     "block_diagonal": BlockDiagonalStructure(),
     "kfac": KFACStructure(),
     "ekfac": EKFACStructure(),
+    "tridiagonal_kfac": TridiagonalKFACStructure(),
     "kronecker_optimal": OptimalKroneckerStructure(),
     "unitwise": UnitwiseStructure(),
     "diagonal": DiagonalStructure(),
@@ -44,6 +46,8 @@ __all__ = [
     "LayerRows",
     "OptimalKroneckerStructure",
     "Structure",
+    "TridiagonalKFAC",
+    "TridiagonalKFACStructure",
     "UnitwiseStructure",
     "curvature",
     "find_structure",
@@ -78,7 +82,8 @@ def curvature(
         One entry a layer. The score row of example n and column k has the block
         ``D_nk (x) abar_n / sqrt(N)``, and ``F = B^T B``.
     structure : str or Structure
-        A name in `STRUCTURES` (full, block_diagonal, unitwise, diagonal, kfac, ekfac, kronecker_optimal), or
+        A name in `STRUCTURES` (full, block_diagonal, unitwise, diagonal, kfac, ekfac,
+        kronecker_optimal, tridiagonal_kfac), or
         an object with the protocol's ``build``.
 
     Raises
@@ -115,7 +120,8 @@ def fisher(
     y : array, optional
         Observed labels; needed by ``kind="empirical"`` only.
     structure : str or Structure
-        A name in `STRUCTURES` (full, block_diagonal, unitwise, diagonal, kfac, ekfac, kronecker_optimal), or
+        A name in `STRUCTURES` (full, block_diagonal, unitwise, diagonal, kfac, ekfac,
+        kronecker_optimal, tridiagonal_kfac), or
         an object with the protocol's ``build``.
     kind : {"expected", "monte_carlo", "empirical"}
         ``(1/N) sum J^T Om J``; gradients on labels drawn from the model; gradients on the observed labels

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..arrays import Array, namespace
 from ..arrays.linalg import transpose
-from .block_diagonal import BlockDiagonalFisher
+from .block_diagonal import BlockDiagonalFisher, average_blocks
 from .score import layer_rows
 
 
@@ -14,8 +14,8 @@ from .score import layer_rows
 class UnitwiseStructure:
     """The factory of unit-wise curvatures.
 
-    The block of unit i is ``(1/N) sum_n (sum_k D_nki^2) abar_n abar_n^T``. A row of Wbar holds the incoming parameters of one unit, so these are consecutive blocks of theta, finer
-    than the layers'.
+    The block of unit i is ``(1/N) sum_n (sum_k D_nki^2) abar_n abar_n^T``. A row of Wbar holds the incoming
+    parameters of one unit, so these are consecutive blocks of theta, finer than the layers'.
     """
 
     def build(self, activations: tuple[Array, ...], score_signals: tuple[Array, ...]) -> BlockDiagonalFisher:
@@ -26,3 +26,9 @@ class UnitwiseStructure:
             weights = namespace(d=d).sum(d * d, axis=1) / rows.num_examples  # (N, d_out)
             blocks += [transpose(a * weights[:, i, None]) @ a for i in range(d.shape[2])]
         return BlockDiagonalFisher(tuple(blocks))
+
+    def average(
+        self, old: BlockDiagonalFisher, new: BlockDiagonalFisher, weight: float
+    ) -> BlockDiagonalFisher:
+        """``(1 - weight) old + weight new``, block by block."""
+        return average_blocks(old, new, weight)

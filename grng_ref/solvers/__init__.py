@@ -1,7 +1,7 @@
 """Solvers for ``(C + a I) x = v`` without an explicit inverse; every result carries its residual."""
 
 from .cholesky import solve_cholesky
-from .eigenbasis import logdet_of_spectrum, solve_eigenbasis, spectral_inverse
+from .eigenbasis import logdet_of_spectrum, solve_eigenbasis, spectral_inverse, truncated_inverse
 from .gram import RowFactor, solve_gram
 from .newton_schulz import InverseResult, newton_schulz_inverse, solve_newton_schulz
 from .result import ACCEPTED_RESIDUAL, SolveResult, failure, refine, scaled_residual
@@ -21,4 +21,5 @@ __all__ = [
     "solve_gram",
     "solve_newton_schulz",
     "spectral_inverse",
+    "truncated_inverse",
 ]

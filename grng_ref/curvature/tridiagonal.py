@@ -1,0 +1,289 @@
+"""Block-tridiagonal K-FAC: neighbouring layers correlated, the inverse block-tridiagonal.
+
+Martens and Grosse (2015, section 4.3) take the layers' gradients for a Markov chain from the last layer to
+the first: ``g_l = Psi_l g_{l+1} + e_l`` with independent ``e_l`` of covariance ``Sigma_l``. From the Kronecker
+blocks ``F_ij = G_ij kron A_ij`` of neighbouring layers,
+
+    Psi_l   = F_{l,l+1} F_{l+1,l+1}^{-1} = (G_{l,l+1} G_{l+1}^{-1}) kron (A_{l,l+1} A_{l+1}^{-1}),
+    Sigma_l = F_ll - Psi_l F_{l+1,l+1} Psi_l^T = G_l kron A_l - G'_l kron A'_l,
+
+where ``A'_l = A_{l,l+1} A_{l+1}^{-1} A_{l,l+1}^T`` is the part of A_l that the next layer explains. With Xi the
+unit upper bidiagonal matrix of blocks -Psi_l, the approximation is ``Xi^{-1} Sigma Xi^{-T}`` and its inverse
+``Xi^T Sigma^{-1} Xi``. Nothing larger than a factor is ever formed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
+
+from ..arrays import Array, NumericalError, namespace
+from ..arrays.linalg import (
+    cholesky,
+    diagonal,
+    eigh,
+    identity,
+    is_singular,
+    kron,
+    norm,
+    solve_triangular,
+    transpose,
+)
+from ..solvers import SolveResult, failure, refine, truncated_inverse
+from .base import Curvature
+from .kfac import average_factors, damped_factors, kfac_factors
+from .parts import layer_matrices
+from .score import layer_rows
+
+Pair = tuple[Array, Array]
+"""The two factors of a Kronecker product ``G kron A``, in the order (A, G)."""
+
+
+@dataclass(frozen=True, eq=False)
+class TridiagonalKFAC(Curvature):
+    """The block-tridiagonal K-FAC approximation, by factors of single layers and of neighbours.
+
+    Damping is factored and is put on the diagonal blocks *before* the recursion, so the damped operator is
+    ``damped(a)``, not ``C + a I``, and exact damping is not defined. ``@``, the dense matrix, diagonal and
+    trace are those of the undamped operator, with pseudo-inverses where a factor is singular; a solve needs
+    definite factors, so softmax outputs need a damping.
+
+    Attributes
+    ----------
+    factors : tuple of (A, G)
+        K-FAC's factors of every layer.
+    neighbours : tuple of (A, G)
+        ``A_{l,l+1} = (1/N) sum abar_l abar_{l+1}^T`` and ``G_{l,l+1} = (1/N) sum D_l^T D_{l+1}``.
+    """
+
+    factors: tuple[Pair, ...]
+    neighbours: tuple[Pair, ...]
+
+    solvers: ClassVar[dict[str, tuple[str, ...]]] = {"factored": ("cholesky",)}
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(P, P)."""
+        size = sum(int(A.shape[0] * G.shape[0]) for A, G in self.factors)
+        return size, size
+
+    @property
+    def _template(self) -> Array:
+        return self.factors[0][0]
+
+    def damped(self, damping: float) -> TridiagonalKFAC:
+        """The operator with factored damping on its diagonal blocks, the neighbours' blocks as they are."""
+        factors = tuple(damped_factors(A, G, damping) for A, G in self.factors)
+        return TridiagonalKFAC(factors, self.neighbours)
+
+    def _product(self, columns: Array) -> Array:
+        return _product(self.factors, _chain(self), columns)
+
+    def to_dense(self) -> Array:
+        """The matrix (P, P); for small problems and tests."""
+        return self._product(identity(self.shape[0], self._template))
+
+    def diagonal(self) -> Array:
+        """The diagonal (P,), that of K-FAC: the diagonal blocks are the same."""
+        xp = namespace(A=self._template)
+        return xp.concat([kron(diagonal(G), diagonal(A)) for A, G in self.factors])
+
+    def _logdet(self, damping: float, damping_kind: str) -> float:
+        damped = self.damped(damping)
+        return sum(one.logdet() for one in _conditionals(damped.factors, _chain(damped)))
+
+    def _auto(self, damping: float, damping_kind: str) -> str:
+        return "cholesky"
+
+    def _solve(
+        self, v: Array, damping: float, damping_kind: str, method: str, coefficients: Array | None
+    ) -> SolveResult:
+        damped = self.damped(damping)
+        links = _chain(damped)
+        try:
+            conditionals = _conditionals(damped.factors, links)
+        except NumericalError:
+            return failure(v, "not_positive_definite", method)
+        shapes = _shapes(self.factors)
+        return refine(
+            lambda x: _product(damped.factors, links, x[:, None])[:, 0],
+            lambda r: _solve(shapes, links, conditionals, r[:, None])[:, 0],
+            v,
+            matrix_norm=_frobenius_norm(damped),
+            method=method,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Link:
+    """How layer l+1 explains layer l, for one of the two factors.
+
+    With ``M^{-1} = W^T W`` the (pseudo-)inverse of the next layer's factor M and X the neighbours' factor:
+    ``half = W X^T``, ``transition = X M^{-1} = half^T W``, and the explained part is ``half^T half``.
+    """
+
+    half: Array
+    transition: Array
+
+    @classmethod
+    def between(cls, cross: Array, following: Array) -> Link:
+        """The link of two neighbouring layers."""
+        values, vectors = eigh(following)
+        xp = namespace(values=values)
+        whitener = xp.sqrt(truncated_inverse(values, 0.0))[:, None] * transpose(vectors)
+        half = whitener @ transpose(cross)
+        return cls(half, transpose(half) @ whitener)
+
+    @property
+    def explained(self) -> Array:
+        """The part of layer l's factor that layer l+1 explains."""
+        return transpose(self.half) @ self.half
+
+
+Links = list[tuple[Link, Link]]
+"""For every layer but the last, its links for A and for G."""
+
+
+def _chain(curvature: TridiagonalKFAC) -> Links:
+    following = curvature.factors[1:]
+    return [
+        (Link.between(a_cross, A), Link.between(g_cross, G))
+        for (a_cross, g_cross), (A, G) in zip(curvature.neighbours, following, strict=True)
+    ]
+
+
+def _product(factors: Sequence[Pair], links: Links, columns: Array) -> Array:
+    """``Xi^{-1} Sigma Xi^{-T} V`` for V (P, R)."""
+    layers = layer_matrices(columns, _shapes(factors))
+    for index, (a, g) in enumerate(links):
+        layers[index + 1] = layers[index + 1] + transpose(g.transition) @ layers[index] @ a.transition
+    made = [G @ layer @ A for (A, G), layer in zip(factors, layers, strict=True)]
+    for index in range(len(links) - 1, -1, -1):
+        a, g = links[index]
+        made[index] = made[index] - g.explained @ layers[index] @ a.explained
+        made[index] = made[index] + g.transition @ made[index + 1] @ transpose(a.transition)
+    return _columns(made)
+
+
+def _solve(
+    shapes: Sequence[tuple[int, int]], links: Links, conditionals: Sequence[ConditionalLayer], columns: Array
+) -> Array:
+    """``Xi^T Sigma^{-1} Xi V`` for V (P, R)."""
+    layers = layer_matrices(columns, shapes)
+    for index, (a, g) in enumerate(links):
+        layers[index] = layers[index] - g.transition @ layers[index + 1] @ transpose(a.transition)
+    layers = [one.solve(layer) for one, layer in zip(conditionals, layers, strict=True)]
+    for index in range(len(links) - 1, -1, -1):
+        a, g = links[index]
+        layers[index + 1] = layers[index + 1] - transpose(g.transition) @ layers[index] @ a.transition
+    return _columns(layers)
+
+
+@dataclass(frozen=True, eq=False)
+class ConditionalLayer:
+    """``Sigma_l = (K_G kron K_A) diag(1 - s_G s_A^T) (K_G kron K_A)^T``, ready for solves.
+
+    ``A = L L^T`` and ``L^{-1} A' L^{-T} = E diag(s) E^T`` give ``K_A = L E``; the same for G. Every s lies in
+    [0, 1], below 1 with damping.
+    """
+
+    a_root: Array  # L of A
+    a_basis: Array  # E of A
+    g_root: Array
+    g_basis: Array
+    remaining: Array  # 1 - s_G s_A^T (d_out, d_in[+1])
+
+    def solve(self, v: Array) -> Array:
+        """``Sigma_l^{-1} V`` for V (R, d_out, d_in)."""
+        v = _divide(self.g_root, v, transposed=False)
+        v = transpose(_divide(self.a_root, transpose(v), transposed=False))
+        v = transpose(self.g_basis) @ v @ self.a_basis / self.remaining
+        v = _divide(self.g_root, self.g_basis @ v @ transpose(self.a_basis), transposed=True)
+        return transpose(_divide(self.a_root, transpose(v), transposed=True))
+
+    def logdet(self) -> float:
+        """``log det Sigma_l``."""
+        xp = namespace(r=self.remaining)
+        outputs, inputs = self.remaining.shape
+        a_logs, g_logs = xp.sum(xp.log(diagonal(self.a_root))), xp.sum(xp.log(diagonal(self.g_root)))
+        return float(2.0 * (inputs * g_logs + outputs * a_logs) + xp.sum(xp.log(self.remaining)))
+
+
+def _conditionals(factors: Sequence[Pair], links: Links) -> list[ConditionalLayer]:
+    """``Sigma_l`` of every layer; a NumericalError where one is singular."""
+    layers: list[tuple[Link | None, Link | None]] = [*links, (None, None)]
+    made = []
+    for (A, G), (a_link, g_link) in zip(factors, layers, strict=True):
+        a_root, a_basis, a_shares = _shares(A, a_link)
+        g_root, g_basis, g_shares = _shares(G, g_link)
+        remaining = 1.0 - g_shares[:, None] * a_shares[None, :]
+        if not float(namespace(r=remaining).min(remaining)) > 0.0:
+            raise NumericalError("a layer is determined by the next one: it needs damping")
+        made.append(ConditionalLayer(a_root, a_basis, g_root, g_basis, remaining))
+    return made
+
+
+def _shares(factor: Array, link: Link | None) -> tuple[Array, Array, Array]:
+    """L, E and s of one factor; the last layer, which nothing explains, has s = 0."""
+    root = cholesky(factor)
+    if root is None or is_singular(root, norm(factor)):
+        raise NumericalError("a factor is singular: it needs damping")
+    if link is None:
+        return root, identity(root.shape[0], root), 0.0 * diagonal(root)
+    share = transpose(solve_triangular(root, transpose(link.half), lower=True))
+    values, basis = eigh(transpose(share) @ share)
+    xp = namespace(values=values)
+    return root, basis, xp.where(values > 0.0, values, 0.0 * values)  # roundoff of a rank-deficient square
+
+
+def _divide(root: Array, v: Array, *, transposed: bool) -> Array:
+    """``L^{-1} V`` (or ``L^{-T} V``) for every matrix V (R, n, m): one triangular solve with R m columns."""
+    xp = namespace(v=v)
+    count, size, width = v.shape
+    columns = xp.reshape(xp.permute_dims(v, (1, 0, 2)), (size, count * width))
+    solved = solve_triangular(root, columns, lower=True, transposed=transposed)
+    return xp.permute_dims(xp.reshape(solved, (size, count, width)), (1, 0, 2))
+
+
+def _frobenius_norm(curvature: TridiagonalKFAC) -> float:
+    """Frobenius norm of the tridiagonal blocks: no more than that of the matrix."""
+    own = sum((norm(A) * norm(G)) ** 2 for A, G in curvature.factors)
+    between = sum((norm(A) * norm(G)) ** 2 for A, G in curvature.neighbours)
+    return float((own + 2.0 * between) ** 0.5)
+
+
+def _shapes(factors: Sequence[Pair]) -> list[tuple[int, int]]:
+    return [(int(G.shape[0]), int(A.shape[0])) for A, G in factors]
+
+
+def _columns(layers: Sequence[Array]) -> Array:
+    """Layers (R, d_out, d_in) as columns (P, R)."""
+    xp = namespace(layer=layers[0])
+    return xp.concat([xp.reshape(layer, (layer.shape[0], -1)).T for layer in layers])
+
+
+@dataclass(frozen=True)
+class TridiagonalKFACStructure:
+    """The factory of block-tridiagonal K-FAC curvatures."""
+
+    def build(self, activations: tuple[Array, ...], score_signals: tuple[Array, ...]) -> TridiagonalKFAC:
+        """The factors from layer inputs (N, d_in[+1]) and score signals (N, K', d_out)."""
+        rows = layer_rows(activations, score_signals)
+        xp = namespace(a=rows.activations[0])
+        flat = [xp.reshape(d, (-1, d.shape[2])) for d in rows.signals]
+        pairs = list(zip(rows.activations, flat, strict=True))
+        neighbours = tuple(
+            (transpose(a) @ a_next / rows.num_examples, transpose(d) @ d_next / rows.num_examples)
+            for (a, d), (a_next, d_next) in pairwise(pairs)
+        )
+        factors = zip(rows.activations, rows.signals, strict=True)
+        return TridiagonalKFAC(tuple(kfac_factors(a, d) for a, d in factors), neighbours)
+
+    def average(self, old: TridiagonalKFAC, new: TridiagonalKFAC, weight: float) -> TridiagonalKFAC:
+        """``(1 - weight) old + weight new`` of every factor, those of neighbours too."""
+        return TridiagonalKFAC(
+            average_factors(old.factors, new.factors, weight),
+            average_factors(old.neighbours, new.neighbours, weight),
+        )
