@@ -1,15 +1,15 @@
 """Block-tridiagonal K-FAC: neighbouring layers correlated, the inverse block-tridiagonal.
 
 Martens and Grosse (2015, section 4.3) take the layers' gradients for a Markov chain from the last layer to
-the first: ``g_l = Psi_l g_{l+1} + e_l`` with independent ``e_l`` of covariance ``Sigma_l``. From the Kronecker
-blocks ``F_ij = G_ij kron A_ij`` of neighbouring layers,
+the first: ``g_l = Psi_l g_{l+1} + e_l`` with independent ``e_l`` of covariance ``Sigma_l``. From the
+Kronecker blocks ``F_ij = G_ij kron A_ij`` of neighbouring layers,
 
     Psi_l   = F_{l,l+1} F_{l+1,l+1}^{-1} = (G_{l,l+1} G_{l+1}^{-1}) kron (A_{l,l+1} A_{l+1}^{-1}),
     Sigma_l = F_ll - Psi_l F_{l+1,l+1} Psi_l^T = G_l kron A_l - G'_l kron A'_l,
 
-where ``A'_l = A_{l,l+1} A_{l+1}^{-1} A_{l,l+1}^T`` is the part of A_l that the next layer explains. With Xi the
-unit upper bidiagonal matrix of blocks -Psi_l, the approximation is ``Xi^{-1} Sigma Xi^{-T}`` and its inverse
-``Xi^T Sigma^{-1} Xi``. Nothing larger than a factor is ever formed.
+where ``A'_l = A_{l,l+1} A_{l+1}^{-1} A_{l,l+1}^T`` is the part of A_l that the next layer explains. With Xi
+the unit upper bidiagonal matrix of blocks -Psi_l, the approximation is ``Xi^{-1} Sigma Xi^{-T}`` and its
+inverse ``Xi^T Sigma^{-1} Xi``. Nothing larger than a factor is ever formed.
 """
 
 from __future__ import annotations
