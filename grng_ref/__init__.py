@@ -14,7 +14,21 @@ from .directions import natural_direction, reng_direction, ring_direction
 from .io import load, save
 from .likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
 from .models import MLP, Activation, two_layer
-from .optimizers import Comparison, Optimizer, SolveInfo, StepInfo, compare, ngd, reng, ring, rkalman
+from .optimizers import (
+    Comparison,
+    Optimizer,
+    SolveInfo,
+    StepInfo,
+    adamw,
+    compare,
+    kfac,
+    ngd,
+    reng,
+    ring,
+    rkalman,
+    sgd,
+    sophia,
+)
 from .problem import Linearization, Problem
 from .solvers import SolveResult
 
@@ -44,12 +58,14 @@ __all__ = [
     "StepInfo",
     "Structure",
     "__version__",
+    "adamw",
     "asarray",
     "compare",
     "curvature",
     "fisher",
     "full_belief",
     "kalman_update",
+    "kfac",
     "kfac_factors",
     "kronecker_solve",
     "load",
@@ -61,7 +77,9 @@ __all__ = [
     "ring_direction",
     "rkalman",
     "save",
+    "sgd",
     "solve",
+    "sophia",
     "to_numpy",
     "two_layer",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from .arrays import Array, NumericalError, check_finite, check_real, check_shape, namespace
+from .arrays import Array, NumericalError, check_finite, check_real, check_shape, epsilon, namespace
 from .arrays.linalg import norm
 from .curvature import DenseRows, FullFisher
 
@@ -113,6 +113,39 @@ def regularized_gradient(g: Array, hvp: Callable[[Array], Array], *, rho: float)
     check_shape("hvp(g)", product, tuple(g.shape), "H g, one entry a parameter")  # nothing is broadcast
     check_finite(**{"hvp(g)": product})
     return g + rho * product
+
+
+def difference_length(theta: Array) -> float:
+    """``h = sqrt(eps) (1 + |theta|)``: how far `gradient_difference` moves theta.
+
+    The quotient's truncation error grows like h; its rounding error, from two gradients and the moved theta,
+    falls like eps / h. With ``1 + |theta|`` for the scale on which the gradient changes, the sum is least
+    near this h, and about sqrt(eps), relative.
+    """
+    return math.sqrt(epsilon(theta)) * (1.0 + norm(theta))
+
+
+def gradient_difference(
+    gradient: Callable[[Array], Array], theta: Array, g: Array, *, length: float | None = None
+) -> Array:
+    """``H g`` up to O(e): ``(gradient(theta + e g) - g) / e`` with ``e = length / |g|``; zero for g = 0.
+
+    Parameters
+    ----------
+    gradient : callable
+        ``theta -> g``, the gradient of the mean loss; called once.
+    theta, g : array (P,)
+        g is the gradient at theta.
+    length : float, optional
+        How far theta moves, ``e |g|``; by default `difference_length`. The error is
+        ``(e / 2) D^3 L[g, g] + O(e^2)``, and rounding.
+    """
+    size = norm(g)
+    if size == 0.0:
+        return g
+    h = difference_length(theta) if length is None else float(length)
+    moved = gradient(theta + h * (g / size))  # e itself overflows for a tiny g
+    return (moved - g) * (size / h)
 
 
 def _check(B: Array, g: Array, coefficients: Array | None) -> None:

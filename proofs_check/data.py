@@ -95,6 +95,16 @@ class Instance:
         """The same as a matrix (P, P) on the host."""
         return on_host(self.fisher(structure).to_dense())
 
+    @property
+    def layer_slices(self) -> list[slice]:
+        """Where each layer's parameters sit in theta."""
+        stops = np.cumsum([layer.size for layer in self.problem.unpack(self.host[0])])
+        return [slice(int(a), int(b)) for a, b in zip([0, *stops[:-1]], stops, strict=True)]
+
+    def layer_blocks(self, matrix: np.ndarray) -> list[np.ndarray]:
+        """The diagonal block of every layer, cut out of a matrix (P, P)."""
+        return [matrix[part, part] for part in self.layer_slices]
+
     def step(self, optimizer: gr.Optimizer) -> Any:
         """An optimizer's first step (P,) from theta, on the whole batch."""
         return optimizer.update(self.theta, optimizer.init(self.theta), self.x, self.y)[0]

@@ -5,8 +5,9 @@ No golden output: each check is a property, and a planted error (a changed line 
 
 from __future__ import annotations
 
+import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +23,20 @@ Names = dict[str, Any]
 """What a script leaves behind: its global names."""
 
 
-def run(script: str, *arguments: str, replace: tuple[str, str] | None = None) -> Names:
-    """Execute a script as ``python script arguments`` would; one line of it may be changed first."""
+def run(script: str, *arguments: str, replace: Iterable[tuple[str, str]] = ()) -> Names:
+    """Execute a script as ``python script arguments`` would; some of its text may be changed first."""
     path = EXAMPLES / script
     source = path.read_text(encoding="utf-8")
-    if replace is not None:
-        assert source.count(replace[0]) == 1, f"{script} has no longer exactly one {replace[0]!r}"
-        source = source.replace(*replace)
+    for before, after in replace:
+        assert source.count(before) == 1, f"{script} has no longer exactly one {before!r}"
+        source = source.replace(before, after)
     names: Names = {"__name__": "__main__", "__file__": str(path)}
-    before = sys.argv
+    called = sys.argv
     sys.argv = [script, *arguments]
     try:
         exec(compile(source, script, "exec"), names)  # noqa: S102 - a script of this repository
     finally:
-        sys.argv = before
+        sys.argv = called
     return names
 
 
@@ -97,6 +98,41 @@ def check_online_rkalman(names: Names) -> None:
     assert 0.0 < names["shrunk"] < 1.0
 
 
+def check_structures_along_training(names: Names) -> None:
+    """Exact steps and the errors of four structures, from dense matrices, where the run starts and ends."""
+    problem, x, y, damping = (names[n] for n in ("problem", "x", "y", "DAMPING"))
+    losses, comparisons = names["losses"], names["comparisons"]
+    assert all(after < before for before, after in itertools.pairwise(losses))
+    assert {len(found) for found in (losses, *comparisons.values())} == {names["STEPS"]}
+    for k in (0, -1):
+        theta, step = names["points"][k], names["steps"][k]
+        p = np.exp(problem.outputs(theta, x))
+        fisher = dense_fisher(problem.jacobian(theta, x), p / p.sum(axis=1, keepdims=True))
+        g, unit = problem.gradient(theta, x, y), np.eye(len(theta))
+        assert_solves(fisher + damping * unit, -step, g)
+        shapes = [layer.shape for layer in problem.unpack(theta)]
+        layer = np.repeat(np.arange(len(shapes)), [np.prod(shape) for shape in shapes])
+        inputs = np.repeat([m for _, m in shapes], [n for n, _ in shapes])
+        unit_of = np.repeat(np.arange(len(inputs)), inputs)
+        factors = zip(problem.activations(theta, x), problem.score_signals(theta, x), strict=True)
+        kronecker = np.zeros_like(fisher)
+        for index, (a, d) in enumerate(factors):
+            product = np.kron(np.einsum("nki,nkj->ij", d, d), a.T @ a) / len(x) ** 2
+            kronecker[np.ix_(layer == index, layer == index)] = product
+        structures = {
+            "blocks": np.where(layer[:, None] == layer, fisher, 0.0),
+            "unit-wise": np.where(unit_of[:, None] == unit_of, fisher, 0.0),
+            "diagonal": np.diag(np.diag(fisher)),
+            "K-FAC": kronecker,
+        }
+        for label, matrix in structures.items():
+            expected = gr.compare(-np.linalg.solve(matrix + damping * unit, g), step)
+            atol = tolerance("float64", np.linalg.cond(matrix + damping * unit))
+            assert abs(comparisons[label][k].relative_error - expected.relative_error) <= atol
+            assert abs(comparisons[label][k].cosine - expected.cosine) <= atol
+        assert min(found[k].relative_error for found in comparisons.values()) > 0.1  # none is the exact one
+
+
 def check_gpu_or_numpy(names: Names, reference: Names) -> None:
     assert all(later < earlier for earlier, later in zip(names["losses"], names["losses"][1:], strict=False))
     assert names["losses"][-1] < 0.25 * names["losses"][0]
@@ -113,6 +149,7 @@ CHECKS: dict[str, Callable[[Names], None]] = {
     "first_steps.py": check_first_steps,
     "foreign_architecture.py": check_foreign_architecture,
     "online_rkalman.py": check_online_rkalman,
+    "structures_along_training.py": check_structures_along_training,
 }
 
 PLANTED = [
@@ -124,7 +161,15 @@ PLANTED = [
     ("foreign_architecture.py", (".transpose(0, 2, 1)", "")),
     ("online_rkalman.py", ("gr.Gaussian(variance=NOISE_VARIANCE)", "gr.Gaussian()")),
     ("online_rkalman.py", ("np.eye(4) / PRIOR_VARIANCE", "np.eye(4)")),
+    ("structures_along_training.py", ('"unitwise", "exact"', '"block_diagonal", "exact"')),
+    ("structures_along_training.py", ('"K-FAC", "kfac", "exact"', '"K-FAC", "kfac", "factored"')),
+    ("structures_along_training.py", ("damping=DAMPING)", "damping=2 * DAMPING)")),
+    ("structures_along_training.py", ('"kronecker_optimal", "exact"', '"full", "exact"')),
 ]
+
+
+SHORTER = {"structures_along_training.py": [("STEPS = 0.03, 20", "STEPS = 0.03, 2")]}
+"""What makes a script quick where its first steps are enough."""
 
 
 def test_every_example_is_checked() -> None:
@@ -136,9 +181,21 @@ def test_example(script: str) -> None:
     CHECKS[script](run(script))
 
 
+def test_figure_of_structures(tmp_path: Path) -> None:
+    import_peer("matplotlib")
+    path = tmp_path / "figure.png"
+    names = run("structures_along_training.py", str(path), replace=SHORTER["structures_along_training.py"])
+    assert path.read_bytes().startswith(b"\x89PNG")
+    drawn = {line.get_label(): line.get_ydata() for line in names["error"].get_lines()}
+    assert set(drawn) == set(names["comparisons"])
+    for label, found in names["comparisons"].items():
+        np.testing.assert_array_equal(drawn[label], [c.relative_error for c in found])
+    assert names["error"].get_yscale() == "log"
+
+
 @pytest.mark.parametrize(("script", "replace"), PLANTED, ids=lambda value: value[0] if value else "")
 def test_planted_error_is_caught(script: str, replace: tuple[str, str]) -> None:
-    names = run(script, replace=replace)
+    names = run(script, replace=(replace, *SHORTER.get(script, ())))
     with pytest.raises(AssertionError):
         CHECKS[script](names)
 

@@ -27,6 +27,7 @@ THETA, X, Y = PROBLEM.init(rng=0), RNG.standard_normal((6, 3)), np.array([0, 1, 
 B, G = PROBLEM.score_rows(THETA, X), PROBLEM.gradient(THETA, X, Y)
 BELIEF = gr.full_belief(THETA, prior_variance=2.0)
 RING, RKALMAN = gr.ring(PROBLEM, lr=0.1, rho=0.1, damping=0.1), gr.rkalman(PROBLEM, rho=0.1)
+KFAC = gr.kfac(PROBLEM, lr=0.1, damping=0.1)
 
 
 def fisher(structure: str) -> Any:
@@ -64,6 +65,7 @@ STATES = {
     "theta": THETA,
     "layers": PROBLEM.unpack(THETA),
     "NaturalState": RING.init(THETA),
+    "NaturalState with averages": KFAC.step(THETA, KFAC.init(THETA), X, Y)[1],
     "RKalmanState": RKALMAN.init(THETA),
     "a step": RKALMAN.step(THETA, RKALMAN.init(THETA), X, Y),
     "StepInfo": RING.step(THETA, RING.init(THETA), X, Y)[2],
@@ -103,7 +105,7 @@ def test_the_table_of_states_holds_every_record_of_the_package():
     }
 
 
-@pytest.mark.parametrize("opt", [RING, RKALMAN], ids=["ring", "rkalman"])
+@pytest.mark.parametrize("opt", [RING, RKALMAN, KFAC], ids=["ring", "rkalman", "kfac"])
 def test_a_run_goes_on_as_if_it_had_not_stopped(opt, path):
     theta, state, _ = opt.step(THETA, opt.init(THETA), X, Y)
     loaded_theta, loaded_state = round_trip(path, (theta, state))

@@ -33,9 +33,11 @@ class GradientDescent:
         check_shape("theta", theta, (self.problem.num_parameters,), "one flat parameter vector")
         return DescentState(step=0)
 
-    def update(self, theta, state, x, y, *, samples=None):
+    def update(self, theta, state, x, y, *, samples=None, probes=None):
         if not isinstance(state, DescentState):
             raise TypeError(f"state must be the DescentState that init returns, got {type(state).__name__}")
+        if samples is not None or probes is not None:
+            raise ValueError("samples and probes must be None: gradient descent draws nothing")
         g = self.problem.gradient(theta, x, y)
         delta = -(self.lr(state.step) if callable(self.lr) else self.lr) * g
         xp = array_api_compat.array_namespace(theta)
@@ -50,6 +52,6 @@ class GradientDescent:
         )
         return delta, DescentState(step=state.step + 1), info
 
-    def step(self, theta, state, x, y, *, samples=None):
-        delta, state, info = self.update(theta, state, x, y, samples=samples)
+    def step(self, theta, state, x, y, *, samples=None, probes=None):
+        delta, state, info = self.update(theta, state, x, y, samples=samples, probes=probes)
         return theta + delta, state, info

@@ -63,3 +63,6 @@ class LayerScaledStructure:
             size = a.shape[1] * d.shape[2]
             parts.append(xp.broadcast_to(xp.mean(squares) / size, (size,)))
         return LayerScaled(xp.concat(parts))
+
+    def average(self, old, new, weight):
+        return LayerScaled((1.0 - weight) * old.entries + weight * new.entries)

@@ -22,7 +22,16 @@ from .namespaces import (
     namespace,
     namespace_of_mixed,
 )
-from .transfer import BACKENDS, asarray, dtype_name, from_host, load_backend, map_arrays, to_numpy
+from .transfer import (
+    BACKENDS,
+    asarray,
+    dtype_name,
+    from_host,
+    load_backend,
+    map_arrays,
+    row_major_copy,
+    to_numpy,
+)
 
 __all__ = [
     "BACKENDS",
@@ -48,5 +57,6 @@ __all__ = [
     "map_arrays",
     "namespace",
     "namespace_of_mixed",
+    "row_major_copy",
     "to_numpy",
 ]

@@ -105,6 +105,21 @@ def to_numpy(tree: Any) -> Any:
     return map_arrays(_to_host, tree)
 
 
+def row_major_copy(tree: Any) -> Any:
+    """A tree with every array copied into row-major order, its library, dtype and device kept.
+
+    For what a state keeps of a step: nothing that a caller may overwrite, and in the memory order that a
+    loaded state has, on which the last bits of the next matrix products depend.
+    """
+
+    def copy(array: Array) -> Array:
+        xp = compat.array_namespace(array)
+        flat = xp.asarray(xp.reshape(array, (-1,)), copy=True)
+        return xp.reshape(flat, tuple(array.shape))
+
+    return map_arrays(copy, tree)
+
+
 def from_host(values: np.ndarray, template: Array, *, dtype: Any = None) -> Array:
     """A host array as one of the template's library and device (and its dtype unless given)."""
     xp = compat.array_namespace(template)

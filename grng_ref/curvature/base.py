@@ -121,10 +121,22 @@ class Curvature:
 
 
 class Structure(Protocol):
-    """A factory of curvatures, from arrays of any architecture."""
+    """A factory of curvatures, from arrays of any architecture.
+
+    ``average`` is needed by the optimizers' moving averages (``ema``) only; a factory without it works
+    everywhere else.
+    """
 
     def build(self, activations: tuple[Array, ...], score_signals: tuple[Array, ...]) -> Curvature:
         """The curvature from layer inputs (N, d_in[+1]) and score signals (N, K', d_out)."""
+
+    def average(self, old: Any, new: Any, weight: float) -> Curvature:
+        """``(1 - weight) old + weight new`` of what the curvatures hold; weight in [0, 1].
+
+        Averaged are the *factors*, where the curvature is a function of factors that is not linear (the
+        average of Kronecker products is none); else the matrix. ``old`` is one that this factory built or
+        averaged, ``new`` one that it built.
+        """
 
 
 def solve(

@@ -11,7 +11,7 @@ from ..solvers import SolveResult
 from .base import Curvature
 from .dense import fisher_matrix
 from .full import DENSE_SOLVERS, logdet_dense
-from .parts import block_matrix, join_results, split
+from .parts import blend, block_matrix, join_results, split
 from .score import layer_rows
 
 
@@ -78,3 +78,15 @@ class BlockDiagonalStructure:
         rows = layer_rows(activations, score_signals)
         pairs = zip(rows.activations, rows.signals, strict=True)
         return BlockDiagonalFisher(tuple(fisher_matrix([a], [d]) for a, d in pairs))
+
+    def average(
+        self, old: BlockDiagonalFisher, new: BlockDiagonalFisher, weight: float
+    ) -> BlockDiagonalFisher:
+        """``(1 - weight) old + weight new``, block by block."""
+        return average_blocks(old, new, weight)
+
+
+def average_blocks(old: BlockDiagonalFisher, new: BlockDiagonalFisher, weight: float) -> BlockDiagonalFisher:
+    """``(1 - weight) old + weight new``, block by block."""
+    pairs = zip(old.blocks, new.blocks, strict=True)
+    return BlockDiagonalFisher(tuple(blend(one, other, weight) for one, other in pairs))

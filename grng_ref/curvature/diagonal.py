@@ -10,6 +10,7 @@ from ..arrays.linalg import identity, norm
 from ..solvers import SolveResult, logdet_of_spectrum, refine, spectral_inverse
 from ..solvers.eigenbasis import unsolved_status
 from .base import Curvature
+from .parts import blend
 from .score import layer_rows
 
 
@@ -72,3 +73,7 @@ class DiagonalStructure:
     def build(self, activations: tuple[Array, ...], score_signals: tuple[Array, ...]) -> DiagonalFisher:
         """``(1/N) sum_n (sum_k D_nk^2) (x) abar_n^2``, without forming B."""
         return DiagonalFisher(layer_rows(activations, score_signals).diagonal())
+
+    def average(self, old: DiagonalFisher, new: DiagonalFisher, weight: float) -> DiagonalFisher:
+        """``(1 - weight) old + weight new``."""
+        return DiagonalFisher(blend(old.values, new.values, weight))

@@ -10,8 +10,8 @@ from ..arrays.linalg import eigh, kron, norm, transpose
 from ..solvers import SolveResult, logdet_of_spectrum, refine, spectral_inverse
 from ..solvers.eigenbasis import unsolved_status
 from .base import Curvature
-from .kfac import kfac_factors
-from .parts import block_matrix, join_results, layer_matrices
+from .kfac import average_factors, kfac_factors
+from .parts import blend, block_matrix, join_results, layer_matrices
 from .score import layer_rows
 
 
@@ -30,6 +30,14 @@ class EigenbasisLayer:
     def rotate_back(self, v: Array) -> Array:
         """``Q_G V Q_A^T``."""
         return self.g_basis @ v @ transpose(self.a_basis)
+
+    def moments_in(self, a_basis: Array, g_basis: Array) -> Array:
+        """The diagonal of this matrix in another basis ``Q_G' kron Q_A'``.
+
+        ``(Q_G'^T Q_G)^2 s ((Q_A'^T Q_A)^2)^T``, the squares entry by entry.
+        """
+        a_turn, g_turn = transpose(a_basis) @ self.a_basis, transpose(g_basis) @ self.g_basis
+        return g_turn**2 @ self.moments @ transpose(a_turn**2)
 
     @property
     def roundoff(self) -> float:
@@ -135,6 +143,16 @@ class EKFACStructure:
         factors = tuple(kfac_factors(a, d) for a, d in pairs)
         layers = tuple(_refit(a, d, *pair) for (a, d), pair in zip(pairs, factors, strict=True))
         return EKFAC(layers, factors)
+
+    def average(self, old: EKFAC, new: EKFAC, weight: float) -> EKFAC:
+        """Factors averaged, their eigenbasis, and in it the diagonal of ``(1 - weight) old + weight new``."""
+        factors = average_factors(old.factors, new.factors, weight)
+        layers = []
+        for (A, G), one, other in zip(factors, old.layers, new.layers, strict=True):
+            a_basis, g_basis = eigh(A)[1], eigh(G)[1]
+            before, now = one.moments_in(a_basis, g_basis), other.moments_in(a_basis, g_basis)
+            layers.append(EigenbasisLayer(a_basis, g_basis, blend(before, now, weight)))
+        return EKFAC(tuple(layers), factors)
 
 
 def _refit(a: Array, d: Array, A: Array, G: Array) -> EigenbasisLayer:

@@ -10,6 +10,7 @@ from ..arrays import Array, NumericalError, check_shape, namespace
 from ..arrays.linalg import add_to_diagonal, cholesky, diagonal, is_singular, norm
 from ..solvers import SolveResult, solve_cholesky, solve_eigenbasis, solve_gram, solve_newton_schulz
 from .base import Curvature
+from .parts import blend
 from .score import DenseRows, LayerRows, layer_rows
 
 DENSE_SOLVERS = {
@@ -82,6 +83,12 @@ class FullStructure:
     def build(self, activations: tuple[Array, ...], score_signals: tuple[Array, ...]) -> FullFisher:
         """F from layer inputs (N, d_in[+1]) and score signals (N, K', d_out)."""
         return FullFisher(layer_rows(activations, score_signals))
+
+    def average(self, old: Curvature, new: FullFisher, weight: float) -> Curvature:
+        """``(1 - weight) old + weight new``, dense: one block without score rows, so without a Gram form."""
+        from .block_diagonal import BlockDiagonalFisher  # which itself needs the solvers of this module
+
+        return BlockDiagonalFisher((blend(old.to_dense(), new.to_dense(), weight),))
 
 
 def logdet_dense(matrix: Array, damping: float) -> float:

@@ -33,7 +33,7 @@ from ..solvers.eigenbasis import logdet_of_spectrum, numerical_rank, truncated_i
 from ..solvers.result import refine
 from .base import Curvature, raise_on_failure
 from .full import logdet_dense
-from .parts import block_matrix, join_results, layer_matrices
+from .parts import blend, block_matrix, join_results, layer_matrices
 from .score import layer_rows
 
 KRONECKER_SOLVERS = {
@@ -301,6 +301,15 @@ def _logdet_exact(A: Array, G: Array, damping: float) -> float:
     return logdet_of_spectrum(products, damping, cut=max(A.shape[0], G.shape[0]) * epsilon(A) * largest)
 
 
+Factors = tuple[tuple[Array, Array], ...]
+
+
+def average_factors(old: Factors, new: Factors, weight: float) -> Factors:
+    """``(1 - weight) old + weight new`` of every A and of every G, separately."""
+    pairs = zip(old, new, strict=True)
+    return tuple((blend(A, B, weight), blend(G, H, weight)) for (A, G), (B, H) in pairs)
+
+
 @dataclass(frozen=True)
 class KFACStructure:
     """The factory of K-FAC curvatures."""
@@ -310,3 +319,7 @@ class KFACStructure:
         rows = layer_rows(activations, score_signals)
         pairs = zip(rows.activations, rows.signals, strict=True)
         return KroneckerFactored(tuple(kfac_factors(a, d) for a, d in pairs))
+
+    def average(self, old: KroneckerFactored, new: KroneckerFactored, weight: float) -> KroneckerFactored:
+        """``(1 - weight) old + weight new`` of every A and G; not the average of their products."""
+        return KroneckerFactored(average_factors(old.factors, new.factors, weight))

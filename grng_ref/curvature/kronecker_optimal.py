@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..arrays import Array, epsilon, namespace
 from ..arrays.linalg import norm, transpose
-from .kfac import KroneckerFactored, kfac_factors
+from .kfac import KroneckerFactored, average_factors, kfac_factors
 from .score import layer_rows
 
 _MAX_ITERATIONS = 500
@@ -29,6 +29,10 @@ class OptimalKroneckerStructure:
         rows = layer_rows(activations, score_signals)
         pairs = zip(rows.activations, rows.signals, strict=True)
         return KroneckerFactored(tuple(_nearest_factors(a, d) for a, d in pairs))
+
+    def average(self, old: KroneckerFactored, new: KroneckerFactored, weight: float) -> KroneckerFactored:
+        """``(1 - weight) old + weight new`` of every A and G; not the average of their products."""
+        return KroneckerFactored(average_factors(old.factors, new.factors, weight))
 
 
 def _nearest_factors(a: Array, d: Array) -> tuple[Array, Array]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..arrays import Array, like, namespace
+from ..arrays import Array, check_real, check_shape, like, namespace
 from ..solvers import SolveResult
 
 
@@ -22,6 +22,21 @@ def layer_matrices(columns: Array, shapes: Sequence[tuple[int, int]]) -> list[Ar
     xp = namespace(columns=columns)
     parts = split(columns, [rows * inputs for rows, inputs in shapes])
     return [xp.reshape(part.T, (-1, *shape)) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def blend(old: Array, new: Array, weight: float) -> Array:
+    """``(1 - weight) old + weight new``; at the ends of [0, 1] one of them in every bit.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Arrays of another library, dtype, device or shape; a weight outside [0, 1].
+    """
+    namespace(new=new, old=old)
+    check_shape("old", old, tuple(new.shape), "that of new")
+    if check_real("weight", weight, minimum=0.0) > 1.0:
+        raise ValueError(f"weight must lie in [0, 1], got {weight}")
+    return (1.0 - weight) * old + weight * new
 
 
 def block_matrix(blocks: Sequence[Array]) -> Array:

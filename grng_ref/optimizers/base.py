@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from ..arrays import Array, check_finite, check_real, check_shape, namespace
+from ..arrays import Array, NumericalError, check_finite, check_real, check_shape, namespace
+from ..arrays.linalg import norm
 from ..problem import Problem
 from ..solvers import SolveResult
 
@@ -37,7 +38,9 @@ class StepInfo(NamedTuple):
     damping: float  #: total damping of the solve, gradient regularization included
     step_norm: float | None  #: ``|delta|``; None where the step failed
     solve: SolveInfo | None  #: None where the optimizer solves no linear system
-    samples: Array | None  #: labels drawn for a Monte-Carlo Fisher
+    samples: Array | None  #: labels ``(M, *labels)`` drawn from the model at this step
+    probes: Array | None = None  #: random directions (M, P) drawn at this step
+    clipped: float | None = None  #: fraction of entries that were clipped; None where nothing is
 
 
 class Optimizer(Protocol):
@@ -47,12 +50,29 @@ class Optimizer(Protocol):
         """The state before the first step."""
 
     def update(
-        self, theta: Array, state: Any, x: Array, y: Array, *, samples: Array | None = None
+        self,
+        theta: Array,
+        state: Any,
+        x: Array,
+        y: Array,
+        *,
+        samples: Array | None = None,
+        probes: Array | None = None,
     ) -> tuple[Array, Any, StepInfo]:
-        """``delta, state, info``: the step to add to theta; pure."""
+        """``delta, state, info``: the step to add to theta; pure.
+
+        ``samples`` and ``probes`` stand in for the draws of this step; where it draws none, a ValueError.
+        """
 
     def step(
-        self, theta: Array, state: Any, x: Array, y: Array, *, samples: Array | None = None
+        self,
+        theta: Array,
+        state: Any,
+        x: Array,
+        y: Array,
+        *,
+        samples: Array | None = None,
+        probes: Array | None = None,
     ) -> tuple[Array, Any, StepInfo]:
         """``theta + delta, state, info``."""
 
@@ -61,13 +81,27 @@ class SteppingOptimizer:
     """Gives an optimizer its ``step`` from its ``update``."""
 
     def update(
-        self, theta: Array, state: Any, x: Array, y: Array, *, samples: Array | None = None
+        self,
+        theta: Array,
+        state: Any,
+        x: Array,
+        y: Array,
+        *,
+        samples: Array | None = None,
+        probes: Array | None = None,
     ) -> tuple[Array, Any, StepInfo]:
         """The step to add to theta; a subclass implements it."""
         raise NotImplementedError
 
     def step(
-        self, theta: Array, state: Any, x: Array, y: Array, *, samples: Array | None = None
+        self,
+        theta: Array,
+        state: Any,
+        x: Array,
+        y: Array,
+        *,
+        samples: Array | None = None,
+        probes: Array | None = None,
     ) -> tuple[Array, Any, StepInfo]:
         """One step: ``theta + delta, state, info``.
 
@@ -76,7 +110,7 @@ class SteppingOptimizer:
         NumericalError
             The solve failed; carries the StepInfo. Neither theta nor state has changed.
         """
-        delta, state, info = self.update(theta, state, x, y, samples=samples)
+        delta, state, info = self.update(theta, state, x, y, samples=samples, probes=probes)
         return theta + delta, state, info
 
 
@@ -107,3 +141,69 @@ def check_state(state: Any, kind: type, optimizer: str) -> None:
             f"state must be the {kind.__name__} that {optimizer}.init(theta) returns, "
             f"got {type(state).__name__}"
         )
+
+
+def refuse_draws(optimizer: str, **draws: Array | None) -> None:
+    """Raise a ValueError for draws that were given to a step that uses none: they are not ignored."""
+    for name, given in draws.items():
+        if given is not None:
+            raise ValueError(
+                f"{name} must be None: this step of {optimizer} uses none, got {type(given).__name__}"
+            )
+
+
+# --- shared by the first-order optimizers ------------------------------------------------------------------
+
+
+def check_problem(problem: Any) -> None:
+    """Raise a TypeError unless it is a Problem."""
+    if not isinstance(problem, Problem):
+        raise TypeError(f"problem must be a Problem, got {type(problem).__name__}")
+
+
+def check_betas(betas: Any) -> None:
+    """Raise unless betas are two decay rates in [0, 1) of moving averages."""
+    if not isinstance(betas, tuple | list) or len(betas) != 2:
+        raise ValueError(f"betas must be two numbers in [0, 1), got {betas!r}")
+    for i, beta in enumerate(betas):
+        check_rate(f"betas[{i}]", beta)
+
+
+def check_rate(name: str, rate: Any) -> None:
+    """Raise unless the number lies in [0, 1)."""
+    if check_real(name, rate, minimum=0.0) >= 1.0:
+        raise ValueError(f"{name} must lie in [0, 1), got {rate}")
+
+
+def check_average(name: str, average: Array, theta: Array) -> None:
+    """Raise unless a moving average of a state belongs to theta: its library, dtype, device and length."""
+    namespace(theta=theta, **{name: average})
+    check_shape(name, average, tuple(theta.shape), "one entry a parameter")
+
+
+def observe(problem: Problem, theta: Array, x: Array, y: Array, *, step: int) -> tuple[Array, StepInfo]:
+    """The gradient of the mean loss, and the info of a step that solves nothing, not yet taken."""
+    gradient = problem.gradient(theta, x, y)
+    info = StepInfo(
+        step=step,
+        loss=float(problem.loss(theta, x, y)),
+        gradient_norm=norm(gradient),
+        damping=0.0,
+        step_norm=None,
+        solve=None,
+        samples=None,
+    )
+    return gradient, info
+
+
+def require_finite(info: StepInfo, **named: Array) -> None:
+    """Raise a NumericalError that carries the info where an array overflowed.
+
+    Not only the step: a divisor that overflowed would give a silent step of zero.
+    """
+    for name, array in named.items():
+        xp = namespace(**{name: array})
+        if not bool(xp.all(xp.isfinite(array))):
+            raise NumericalError(
+                f"step {info.step}: {name} overflowed: NaN or infinite entries from a finite gradient", info
+            )

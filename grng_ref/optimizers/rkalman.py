@@ -11,7 +11,16 @@ from ..beliefs.full import FORMS
 from ..beliefs.update import REGULARIZATIONS
 from ..curvature import LayerRows
 from ..problem import KINDS, Problem
-from .base import Schedule, StepInfo, SteppingOptimizer, check_schedule, check_state, check_theta, value_at
+from .base import (
+    Schedule,
+    StepInfo,
+    SteppingOptimizer,
+    check_schedule,
+    check_state,
+    check_theta,
+    refuse_draws,
+    value_at,
+)
 
 _BELIEFS = {"full": full_belief}
 
@@ -74,7 +83,14 @@ class RKalman(SteppingOptimizer):
         return RKalmanState(step=0, mean=theta, belief=belief)
 
     def update(
-        self, theta: Array, state: RKalmanState, x: Array, y: Array, *, samples: Array | None = None
+        self,
+        theta: Array,
+        state: RKalmanState,
+        x: Array,
+        y: Array,
+        *,
+        samples: Array | None = None,
+        probes: Array | None = None,
     ) -> tuple[Array, RKalmanState, StepInfo]:
         """Predict, then condition on the batch, linearised at theta, the predicted mean.
 
@@ -88,6 +104,7 @@ class RKalman(SteppingOptimizer):
             The information matrix is singular or overflowed; carries the StepInfo.
         """
         check_state(state, RKalmanState, "opt")
+        refuse_draws("opt", probes=probes)
         rho = value_at("rho", self.rho, state.step)
         at = self.problem.linearize(
             theta, x, y, kind=self.kind, samples=samples, rng=host_generator([self.seed, state.step])

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..curvature import Structure, find_structure
+from . import curvature_averages as averages
 from . import curvature_operators as operators
 from . import curvature_solves as solves
 from .common import make_place, run_properties
@@ -39,6 +40,8 @@ def check_curvature(
     order_of_examples_does_not_matter             permuted examples: the same C
     sum_over_factor_columns                       columns twice over, over sqrt(2): the same C
     one_example_is_exact                          the diagonal is that of ``B^T B``, and the trace
+    average_is_that_of_the_factors                ``average``, if there is one: its ends, and of A and G each
+    average_is_linear_in_each_factor              signals, activations times 2: ``(1 - w + 4 w) C``
     solves_invert_the_damped_matrix               every method: scaled residual <= 30, status and fields
     damping_is_added_once                         two dampings a: ``C + a I`` is what solves invert
     null_space_is_kept                            ``v / a`` for v in the null space
@@ -101,6 +104,8 @@ PROPERTIES = (
     operators.order_of_examples_does_not_matter,
     operators.sum_over_factor_columns,
     operators.one_example_is_exact,
+    averages.average_is_that_of_the_factors,
+    averages.average_is_linear_in_each_factor,
     solves.solves_invert_the_damped_matrix,
     solves.damping_is_added_once,
     solves.null_space_is_kept,

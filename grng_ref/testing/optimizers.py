@@ -88,9 +88,10 @@ def check_optimizer(
     update_is_pure                                arguments unchanged; the same call twice gives the same
     equal_optimizers_take_equal_steps             two of the factory agree in every bit
     info_is_that_of_the_problem                   loss, gradient norm, step norm, step number, damping, solve
-    draws_are_repeatable                          ``samples`` of an info, given back, give the same step
-    draws_differ_between_steps                    other labels at the next step
-    draws_follow_the_seed                         ``default_rng([seed, step])``, if there is a ``seed``
+    draws_are_repeatable                          samples or probes of an info, given back: the same step
+    draws_differ_between_steps                    other labels or probes at the next step
+    draws_follow_the_seed                         labels of ``default_rng([seed, step])`` for a ``seed``
+    unused_draws_are_refused                      ValueError for samples or probes that a step ignores
     saved_state_continues_identically             `save`, `load`, and the same steps in every bit
     foreign_state_is_refused                      TypeError
     bad_arguments_are_refused                     shapes, dtypes, NaN; an error changes nothing
@@ -200,36 +201,46 @@ def info_is_that_of_the_problem(case: OptimizerCase) -> None:
 
 
 def draws_are_repeatable(case: OptimizerCase) -> None:
-    """``samples`` of an info, given back, give the same step."""
+    """``samples`` or ``probes`` of an info, given back: the same step."""
     for optimizer, theta, state, x, y in case.walk():
         delta, after, info = optimizer.update(theta, state, x, y)
-        if info.samples is None:
-            return
-        again = optimizer.update(theta, state, x, y, samples=info.samples)
-        require_identical("delta with the samples of its info given back", again[0], delta)
-        require_identical("state with the samples of its info given back", again[1], after)
-        require_place("info.samples", info.samples, theta)
-        count = int(info.samples.shape[0])
-        others = [case.problem.sample(theta, x, num_samples=count, rng=seed) for seed in (1, 2, 3)]
-        steps = {fingerprint(optimizer.update(theta, state, x, y, samples=s)[0]) for s in others}
-        require(len(steps) > 1, "three different samples given from outside gave the same delta")
+        for name, drawn in _draws_of(info).items():
+            again = optimizer.update(theta, state, x, y, **{name: drawn})
+            require_identical(f"delta with the {name} of its info given back", again[0], delta)
+            require_identical(f"state with the {name} of its info given back", again[1], after)
+            require_place(f"info.{name}", drawn, theta)
+            others = [_other_draws(case, name, drawn, theta, x, seed) for seed in (1, 2, 3)]
+            steps = {fingerprint(optimizer.update(theta, state, x, y, **{name: d})[:2]) for d in others}
+            require(len(steps) > 1, f"three different {name} from outside gave the same delta and state")
+
+
+def _draws_of(info: StepInfo) -> dict[str, Array]:
+    draws = {"samples": info.samples, "probes": info.probes}
+    return {name: drawn for name, drawn in draws.items() if drawn is not None}
+
+
+def _other_draws(case: OptimizerCase, name: str, drawn: Array, theta: Array, x: Array, seed: int) -> Array:
+    count = int(drawn.shape[0])
+    if name == "samples":
+        return case.problem.sample(theta, x, num_samples=count, rng=seed)
+    return case.place.put(np.random.default_rng(seed).normal(0.0, 1.0, tuple(drawn.shape)))
 
 
 def draws_differ_between_steps(case: OptimizerCase) -> None:
-    """Other labels at the next step."""
+    """Other labels or probes at the next step."""
     optimizer, theta, state = case.begin()
     x, y = case.batch(0)
     drawn = []
     for _ in range(4):  # at one theta: only the step number differs
         _, state, info = optimizer.update(theta, state, x, y)
-        if info.samples is None:
+        if not _draws_of(info):
             return
-        drawn.append(fingerprint(info.samples))
-    require(len(set(drawn)) > 1, "the same labels were drawn at 4 steps in a row")
+        drawn.append(fingerprint(tuple(_draws_of(info).values())))
+    require(len(set(drawn)) > 1, "the same labels or probes were drawn at 4 steps in a row")
 
 
 def draws_follow_the_seed(case: OptimizerCase) -> None:
-    """``default_rng([seed, step])``, if there is a ``seed``."""
+    """Labels of ``default_rng([seed, step])``, if there is a ``seed``."""
     for number, (optimizer, theta, state, x, y) in enumerate(case.walk()):
         samples = optimizer.update(theta, state, x, y)[2].samples
         seed = getattr(optimizer, "seed", None)
@@ -239,6 +250,17 @@ def draws_follow_the_seed(case: OptimizerCase) -> None:
         expected = case.problem.sample(theta, x, num_samples=samples.shape[0], rng=generator)
         name = f"samples at step {number} and draws of default_rng([{seed}, {number}])"
         require_identical(name, samples, expected)
+
+
+def unused_draws_are_refused(case: OptimizerCase) -> None:
+    """ValueError for ``samples`` or ``probes`` that a step ignores."""
+    for optimizer, theta, state, x, y in case.walk():
+        used = _draws_of(optimizer.update(theta, state, x, y)[2])
+        given = {"samples": case.problem.sample(theta, x, rng=0), "probes": theta[None, :]}
+        for name in given.keys() - used.keys():
+            what = f"update with {name}, where its info has none,"
+            draws = {name: given[name]}
+            require_raises(what, ValueError, optimizer.update, theta, state, x, y, mention=(name,), **draws)
 
 
 def saved_state_continues_identically(case: OptimizerCase) -> None:
@@ -328,6 +350,7 @@ PROPERTIES = (
     draws_are_repeatable,
     draws_differ_between_steps,
     draws_follow_the_seed,
+    unused_draws_are_refused,
     saved_state_continues_identically,
     foreign_state_is_refused,
     bad_arguments_are_refused,

@@ -17,6 +17,12 @@ ROUTES = {
     ("block_diagonal", "exact"): ("cholesky", "eigh", "newton_schulz"),
     ("kfac", "exact"): ("eigh",),
     ("kfac", "factored"): ("cholesky", "eigh", "newton_schulz"),
+    ("ekfac", "exact"): ("eigh",),
+    ("kronecker_optimal", "exact"): ("eigh",),
+    ("kronecker_optimal", "factored"): ("cholesky", "eigh", "newton_schulz"),
+    ("tridiagonal_kfac", "factored"): ("cholesky",),
+    ("unitwise", "exact"): ("cholesky", "eigh", "newton_schulz"),
+    ("diagonal", "exact"): ("eigh",),
 }
 
 
@@ -104,10 +110,7 @@ def scaled_residual(run: Run, num_examples: int, sizes: list[int], damping: floa
     instance = digits(run, sizes, num_examples=num_examples, key=(42,))
     v = instance.gradient()
     cases = [(structure, kind, method) for (structure, kind), methods in ROUTES.items() for method in methods]
-    matrices = {
-        (structure, kind): _damped_matrix(instance.fisher(structure), damping, kind)
-        for structure, kind in ROUTES
-    }
+    matrices = {(name, kind): _damped_matrix(instance.fisher(name), damping, kind) for name, kind in ROUTES}
 
     def residual(structure: str, kind: str, method: str, factor: float) -> float:
         matrix = matrices[structure, kind]
@@ -132,6 +135,8 @@ def _damped_matrix(curvature: Any, damping: float, kind: str) -> np.ndarray:
     """The dense damped matrix of a structure, factored damping by its definition."""
     if kind == "exact":
         return _damped(on_host(curvature.to_dense()), damping)
+    if hasattr(curvature, "damped"):  # tridiagonal: damped before it is built
+        return on_host(curvature.damped(damping).to_dense())
     blocks = []
     for A, G in curvature.factors:
         a, g = on_host(A), on_host(G)

@@ -11,19 +11,8 @@ from proofs_check.data import Instance, digits, on_host, small_instances, synthe
 from proofs_check.tolerance import Tolerance, roundoff
 
 
-def _layer_slices(instance: Instance) -> list[slice]:
-    """Where each layer's parameters sit in theta."""
-    stops = np.cumsum([layer.size for layer in instance.problem.unpack(instance.host[0])])
-    return [slice(int(a), int(b)) for a, b in zip([0, *stops[:-1]], stops, strict=True)]
-
-
-def _layer_blocks(instance: Instance, matrix: np.ndarray) -> list[np.ndarray]:
-    """The diagonal block of every layer, cut out of a matrix."""
-    return [matrix[part, part] for part in _layer_slices(instance)]
-
-
 def _exact_blocks(instance: Instance) -> list[np.ndarray]:
-    return _layer_blocks(instance, instance.dense_fisher())
+    return instance.layer_blocks(instance.dense_fisher())
 
 
 def _factors(instance: Instance) -> Any:
@@ -191,7 +180,7 @@ def block_diagonal_blocks(run: Run, num_examples: int, sizes: list[int]) -> Find
     def check(instance: Instance) -> Finding:
         rows = on_host(instance.problem.score_rows(instance.theta, instance.x))
         reference = np.zeros((rows.shape[1],) * 2)
-        for part in _layer_slices(instance):
+        for part in instance.layer_slices:
             reference[part, part] = rows[:, part].T @ rows[:, part]
         computed = instance.dense_fisher("block_diagonal")
 

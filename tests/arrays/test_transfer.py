@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
-from support import import_peer
+from support import assert_close, import_peer
 
 import grng_ref as gr
-from grng_ref.arrays import describe_backends, dtype_name, load_backend
+from grng_ref.arrays import describe_backends, dtype_name, load_backend, row_major_copy
 
 DTYPES = ("bool", "int8", "int32", "int64", "uint8", "float32", "float64", "complex64", "complex128")
 VALUES = np.array([[0.0, 1.0, -2.5], [3.0, np.nan, np.inf]])
@@ -366,3 +366,23 @@ def test_a_device_of_other_defaults_computes_in_the_dtype_of_theta(kind):
         assert dtype_name(theirs) == kind
         # float32 inside a float64 run would be wrong by 1e-8 and more
         np.testing.assert_allclose(gr.to_numpy(theirs), ours, rtol=1e-12 if kind == "float64" else 1e-3)
+
+
+# --- copies for a state ------------------------------------------------------------------------------------
+
+
+def test_row_major_copies_are_equal_and_nobody_elses(backend):
+    """Of transposed and strided arrays too; library, dtype and device are kept, numbers stay as they are."""
+    values = np.arange(24.0).reshape(4, 6)
+    array = backend.asarray(values)
+    xp = backend.xp
+    tree = (array, xp.matrix_transpose(array), array[::2, 1:], backend.asarray(np.array(3.0)), 5, None)
+    copied = row_major_copy(tree)
+    assert copied[4:] == (5, None)
+    for copy, original in zip(copied[:4], tree[:4], strict=True):
+        assert_close(copy, original, rtol=0.0)
+    if backend.library == "numpy":
+        for copy, original in zip(copied[:4], tree[:4], strict=True):
+            assert copy.flags.c_contiguous
+            assert not np.shares_memory(copy, original)
+        assert not tree[1].flags.c_contiguous  # the test has something to show

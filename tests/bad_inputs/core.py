@@ -19,6 +19,7 @@ from .values import (
     B_,
     BELIEF,
     CAST,
+    DIAGONAL,
     DOOR,
     F32,
     FA,
@@ -34,6 +35,7 @@ from .values import (
     SIZE,
     T_,
     THETA,
+    TRIDIAGONAL,
     V_,
     B,
     G,
@@ -227,6 +229,12 @@ TABLE: dict[str, list[tuple[Any, ...]]] = {
         ("negative damping", lambda: KFAC.solve(G, damping=-1e-300), V_, "damping", ">= 0", "got -1e-300"),
         ("method that it lacks", lambda: KFAC.solve(G, damping=0.1, method="gram"),
          V_, "method", "'auto', 'eigh'", "got 'gram'"),
+        ("exact damping, undefined for it", lambda: TRIDIAGONAL.solve(G, damping=0.1, damping_kind="exact"),
+         V_, "damping_kind", "'factored'", "got 'exact'"),
+        ("factors, which a diagonal has not", lambda: DIAGONAL.solve(G, damping=0.1, damping_kind="factored"),
+         V_, "damping_kind", "'exact'", "got 'factored'"),
+        ("method of dense matrices", lambda: DIAGONAL.solve(G, damping=0.1, method="cholesky"),
+         V_, "method", "'auto', 'eigh'", "got 'cholesky'"),
     ],
     "Curvature.__matmul__": [
         ("wrong length", lambda: FULL @ G[:-1], V_, "v", "(26,) = one entry a parameter", "got (25,)"),
@@ -239,6 +247,9 @@ TABLE: dict[str, list[tuple[Any, ...]]] = {
         ("negative damping", lambda: FULL.logdet(damping=-1), V_, "damping", ">= 0", "got -1"),
         ("unknown damping kind", lambda: KFAC.logdet(damping=0.1, damping_kind="both"),
          V_, "damping_kind", "'exact', 'factored'", "got 'both'"),
+        ("exact damping, undefined for it",
+         lambda: TRIDIAGONAL.logdet(damping=0.1, damping_kind="exact"),
+         V_, "damping_kind", "'factored'", "got 'exact'"),
     ],
     # --- beliefs -------------------------------------------------------------------------------------------
     "full_belief": [

@@ -65,9 +65,15 @@ F32 = np.float32
 ABAR, SIGNALS = PROBLEM.activations(THETA, X), PROBLEM.score_signals(THETA, X)
 FA, FG = gr.kfac_factors(ABAR[0], SIGNALS[0])  # (4, 4) and (4, 4)
 V = frozen_array(DRAW.standard_normal((4, 4)))
-FULL, KFAC = (gr.fisher(PROBLEM, THETA, X, structure=name) for name in ("full", "kfac"))
+FULL, KFAC, TRIDIAGONAL, DIAGONAL = (
+    gr.fisher(PROBLEM, THETA, X, structure=name) for name in ("full", "kfac", "tridiagonal_kfac", "diagonal")
+)
 BELIEF = gr.full_belief(THETA, prior_variance=1.0)
 NGD, RKALMAN = gr.ngd(PROBLEM, lr=0.1, damping=0.1), gr.rkalman(PROBLEM)
+SGD, ADAMW = gr.sgd(PROBLEM, lr=0.1, momentum=0.9), gr.adamw(PROBLEM, lr=0.1)
+SOPHIA, HUTCHINSON = (
+    gr.sophia(PROBLEM, lr=0.1, estimator=e) for e in ("gauss_newton_bartlett", "hutchinson")
+)
 STATE, FILTER = NGD.init(THETA), RKALMAN.init(THETA)
 NAN, INF = math.nan, math.inf
 LAYER = frozen_array(np.ones((2, 5)))  # the last layer of MLP

@@ -192,7 +192,8 @@ NAMES = {
     *("curvature", "fisher", "solve", "SolveResult", "Curvature", "Structure"),
     *("Problem", "MLP", "two_layer", "Gaussian", "Categorical", "Bernoulli", "Poisson"),
     *("kalman_update", "KalmanResult", "full_belief"),
-    *("ngd", "ring", "reng", "rkalman", "StepInfo", "compare", "save", "load"),
+    *("ngd", "ring", "reng", "kfac", "rkalman", "sgd", "adamw", "sophia"),
+    *("StepInfo", "compare", "save", "load"),
 }
 METHODS = {
     gr.Problem: {

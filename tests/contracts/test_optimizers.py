@@ -30,9 +30,11 @@ class Descent:
             raise ValueError("theta must be finite")
         return DescentState(0)
 
-    def update(self, theta, state, x, y, *, samples=None):
+    def update(self, theta, state, x, y, *, samples=None, probes=None):
         if not isinstance(state, DescentState):
             raise TypeError(f"state must be a DescentState, got {type(state).__name__}")
+        if samples is not None or probes is not None:
+            raise ValueError("samples and probes must be None: nothing is drawn")
         gradient = self.problem.gradient(theta, x, y)
         delta = -0.1 * gradient
         norm = float(compat.array_namespace(gradient).linalg.vector_norm(gradient))
@@ -40,8 +42,8 @@ class Descent:
         info = gr.StepInfo(state.step, loss, norm, 0.0, 0.1 * norm, None, None)
         return delta, DescentState(state.step + 1), info
 
-    def step(self, theta, state, x, y, *, samples=None):
-        delta, state, info = self.update(theta, state, x, y, samples=samples)
+    def step(self, theta, state, x, y, *, samples=None, probes=None):
+        delta, state, info = self.update(theta, state, x, y, samples=samples, probes=probes)
         return theta + delta, state, info
 
 
@@ -64,11 +66,29 @@ OPTIMIZERS = {
         problem, lr=0.5, damping=0.1, rho=0.5, structure="kfac", damping_kind="factored"
     ),
     "reng": lambda problem: gr.reng(problem, lr=0.5, damping=0.1, rho=0.5),
+    "ngd of averages": lambda problem: gr.ngd(
+        problem, lr=0.5, damping=0.1, structure="ekfac", ema=0.9, momentum=0.5, weight_decay=0.01
+    ),
+    "ring, a refresh now and then": lambda problem: gr.ring(problem, lr=0.5, damping=0.1, rho=0.5, refresh=2),
+    "reng by finite differences": lambda problem: gr.reng(
+        problem, lr=0.5, damping=0.1, rho=0.5, hvp="finite_difference", ema=0.5
+    ),
+    "kfac": lambda problem: gr.kfac(problem, lr=0.1, damping=0.1, kind="monte_carlo", seed=7),
     "rkalman": lambda problem: gr.rkalman(problem, prior_variance=0.5, rho=0.5, process_noise=0.01),
     "rkalman explicit": lambda problem: gr.rkalman(
         problem, prior_variance=0.5, rho=0.1, regularization="explicit", forgetting=0.9
     ),
     "rkalman monte_carlo": lambda problem: gr.rkalman(problem, kind="monte_carlo", seed=4),
+    "sgd": lambda problem: gr.sgd(problem, lr=0.1, weight_decay=0.01),
+    "sgd momentum, schedule": lambda problem: gr.sgd(
+        problem, lr=lambda step: 0.1 / (step + 1), momentum=0.9, nesterov=True
+    ),
+    "adamw": lambda problem: gr.adamw(problem, lr=0.01),
+    "sophia gauss_newton_bartlett": lambda problem: gr.sophia(problem, lr=0.01, refresh=1, seed=5),
+    "sophia hutchinson": lambda problem: gr.sophia(
+        problem, lr=0.01, estimator="hutchinson", gamma=0.01, refresh=1, weight_decay=0.1, seed=6
+    ),
+    "sophia, a refresh now and then": lambda problem: gr.sophia(problem, lr=lambda step: 0.01, refresh=2),
     "a user's": Descent,
 }
 

@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from grng_ref.curvature import FullFisher, FullStructure, KFACStructure, KroneckerFactored
+from grng_ref.curvature import (
+    EKFAC,
+    DiagonalStructure,
+    EKFACStructure,
+    FullFisher,
+    FullStructure,
+    KFACStructure,
+    KroneckerFactored,
+    OptimalKroneckerStructure,
+)
 from grng_ref.testing import check_curvature, curvatures
 
 
@@ -202,6 +211,57 @@ class FactoredWithoutPi(KroneckerFactored):
         return KroneckerFactored(shifted)._solve(v, 0.0, damping_kind, method, coefficients)
 
 
+class WeightOfTheOld(KFACStructure):
+    """The weight taken for that of the old curvature: an average that forgets nothing."""
+
+    def average(self, old, new, weight):
+        return super().average(old, new, 1.0 - weight)
+
+
+class KeepsTheOldInputs(KFACStructure):
+    def average(self, old, new, weight):
+        mixed = super().average(old, new, weight)
+        return KroneckerFactored(
+            tuple((A, G) for (A, _), (_, G) in zip(old.factors, mixed.factors, strict=True))
+        )
+
+
+class AveragesTheProduct(KFACStructure):
+    """The weight split between the factors, as if the product were what is averaged."""
+
+    def average(self, old, new, weight):
+        pairs = zip(old.factors, new.factors, strict=True)
+        blend = tuple(
+            (A ** (1 - weight) * B**weight, (1 - weight) * G + weight * H) for (A, G), (B, H) in pairs
+        )
+        return KroneckerFactored(blend)
+
+
+class AveragesRoots(DiagonalStructure):
+    """Averages of square roots, squared: the right ends."""
+
+    def average(self, old, new, weight):
+        values = ((1.0 - weight) * np.sqrt(old.values) + weight * np.sqrt(new.values)) ** 2
+        return type(new)(values)
+
+
+class KeepsTheOldBasis(EKFACStructure):
+    def average(self, old, new, weight):
+        layers = []
+        for one, other in zip(old.layers, new.layers, strict=True):
+            moved = other.moments_in(one.a_basis, one.g_basis)
+            layers.append(replace(one, moments=(1.0 - weight) * one.moments + weight * moved))
+        return EKFAC(tuple(layers), super().average(old, new, weight).factors)
+
+
+class AddsInPlace(OptimalKroneckerStructure):
+    def average(self, old, new, weight):
+        for (A, G), (B, H) in zip(old.factors, new.factors, strict=True):
+            A += weight * (B - A)
+            G += weight * (H - G)
+        return old
+
+
 STRUCTURE_MUTANTS = [
     (Altered(sum_over_examples), "mean_over_examples"),
     (Altered(mean_over_columns), "sum_over_factor_columns"),
@@ -225,6 +285,12 @@ STRUCTURE_MUTANTS = [
     (Planted(UnknownMethodsAreAuto), "bad_arguments_are_refused"),
     (Planted(StartsFromChance), "results_are_repeatable"),
     (Planted(NewtonSchulzStoppedEarly), "methods_agree"),
+    (WeightOfTheOld(), "average_is_that_of_the_factors"),
+    (KeepsTheOldInputs(), "average_is_linear_in_each_factor"),
+    (AveragesTheProduct(), "average_is_linear_in_each_factor"),
+    (AveragesRoots(), "average_is_that_of_the_factors"),
+    (KeepsTheOldBasis(), "average_is_that_of_the_factors"),
+    (AddsInPlace(), "average_is_that_of_the_factors"),
     (PlantedKFAC(TransposedFactors), "one_example_is_exact"),
     (PlantedKFAC(TransposedEigenbasis), "products_are_those_of_the_dense_matrix"),
     (PlantedKFAC(FactoredWithoutPi), "factored_damping_is_that_of_the_factors"),
@@ -233,7 +299,7 @@ STRUCTURE_MUTANTS = [
 
 def structure_id(value):
     inner = getattr(value, "curvature", None) or getattr(value, "alter", None)
-    return getattr(inner, "__name__", None)
+    return getattr(inner, "__name__", None if isinstance(value, str) else type(value).__name__)
 
 
 @pytest.mark.parametrize(("mutant", "property_"), STRUCTURE_MUTANTS, ids=structure_id)

@@ -13,7 +13,7 @@ import pytest
 
 import grng_ref as gr
 from grng_ref.beliefs import FullBelief, full_belief, kalman_update
-from grng_ref.curvature import kfac, score
+from grng_ref.curvature import ekfac, kfac, kronecker_optimal, score, tridiagonal, unitwise
 from grng_ref.curvature.full import DENSE_SOLVERS
 from grng_ref.solvers import solve_cholesky
 from proofs_check import Run, data, load_suite, run_suite
@@ -100,6 +100,39 @@ def backward_factor_over_n_squared(patch):
     patch.setattr(kfac, "kfac_factors", wrong)
 
 
+def refit_left_out(patch):
+    right = ekfac._refit
+
+    def wrong(a, d, A, G):
+        layer = right(a, d, A, G)
+        values = (np.sum(q * (M @ q), axis=0) for q, M in ((layer.g_basis, G), (layer.a_basis, A)))
+        return ekfac.EigenbasisLayer(layer.a_basis, layer.g_basis, np.outer(*values))
+
+    patch.setattr(ekfac, "_refit", wrong)
+
+
+def rank_one_fit_left_at_its_start(patch):
+    patch.setattr(kronecker_optimal, "_MAX_ITERATIONS", 0)
+
+
+def neighbours_over_two(patch):
+    right = tridiagonal.Link.between
+    patch.setattr(tridiagonal.Link, "between", lambda cross, following: right(cross / 2, following))
+
+
+def neighbours_damped_twice(patch):
+    patch.setattr(tridiagonal, "damped_factors", lambda A, G, a: kfac.damped_factors(A, G, 2 * a))
+
+
+def units_taken_for_inputs(patch):
+    def wrong(self, activations, signals):
+        inputs, outputs = tuple(d[:, 0, :] for d in signals), tuple(a[:, None, :] for a in activations)
+        return right(self, inputs, outputs)
+
+    right = unitwise.UnitwiseStructure.build
+    patch.setattr(unitwise.UnitwiseStructure, "build", wrong)
+
+
 def monte_carlo_over_outputs(patch):
     def wrong(self, f, samples):
         return sampled_gradients(self, f, samples) / f.shape[1] ** 0.5
@@ -182,6 +215,11 @@ PLANTED = {
     halved_fisher: ["fisher-is-gauss-newton", "fisher-on-digits-is-its-definition", "fisher-product-is-*"],
     factors_in_the_wrong_order: ["kfac-factors-are-their-definition", "kfac-is-exact-for-one-example"],
     backward_factor_over_n_squared: ["kfac-factors-are-their-definition", "kfac-is-exact-for-deep-*"],
+    refit_left_out: ["refits-are-projections"],
+    rank_one_fit_left_at_its_start: ["refits-are-projections"],
+    neighbours_over_two: ["tridiagonal-kfac-agrees-*", "tridiagonal-kfac-is-damped-*"],
+    neighbours_damped_twice: ["tridiagonal-kfac-agrees-*", "tridiagonal-kfac-is-damped-*"],
+    units_taken_for_inputs: ["unitwise-and-diagonal-*", "refits-are-projections"],
     monte_carlo_over_outputs: ["monte-carlo-fisher-is-unbiased"],
     classes_taken_for_independent: ["fisher-is-gauss-newton", "fisher-is-the-score-covariance"],
     labels_ignored: ["gradient-is-the-slope-of-the-loss", "score-has-zero-mean"],
