@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ..arrays import Array, epsilon, namespace
 from ..arrays.linalg import eigh, norm, transpose
 from .result import SolveResult, failure, refine
@@ -23,15 +21,16 @@ def truncated_inverse(values: Array, damping: float) -> Array:
     return xp.concat([xp.zeros_like(values[:dropped]), 1.0 / (values[dropped:] + damping)])
 
 
-def solve_eigenbasis(matrix: Array, v: Array, *, damping: float) -> SolveResult:
+def solve_eigenbasis(matrix: Array, v: Array, *, damping: float, terms: float = 0.0) -> SolveResult:
     """Solve ``(M + a I) x = v`` for a symmetric positive semidefinite M (n, n) and v (n,).
 
     At a = 0 the minimum-norm solution, eigenvalues below ``n eps |M|`` taken as zero; a v outside the
     range of M is the status ``"outside_range"``. An a that is itself below that roundoff (RING near a
-    stationary point) is treated alike: what it should divide cannot be told from zero.
+    stationary point) is treated alike: what it should divide cannot be told from zero. ``terms``: see
+    `scaled_residual`.
     """
     values, vectors = eigh(matrix)
-    matrix_norm = norm(matrix)
+    matrix_norm, rank = norm(matrix), numerical_rank(values)
 
     def attempt(inverse: Array) -> SolveResult:
         return refine(
@@ -40,14 +39,20 @@ def solve_eigenbasis(matrix: Array, v: Array, *, damping: float) -> SolveResult:
             v,
             matrix_norm=matrix_norm + damping,
             method="eigh",
-            rank=numerical_rank(values),
+            rank=rank,
+            terms=terms,
+            outside=_outside_range(vectors, rank, v) if damping == 0.0 else None,
         )
 
     result = failure(v, "not_positive_definite", "eigh")
     if damping <= values.shape[0] * epsilon(values) * matrix_norm:
         result = attempt(truncated_inverse(values, damping))
-    if damping == 0.0 and result.status == "inaccurate":
-        return replace(result, status="outside_range")
     if not result.success and damping > 0.0 and float(values[0]) + damping > 0.0:
         return attempt(1.0 / (values + damping))
     return result
+
+
+def _outside_range(vectors: Array, rank: int, v: Array) -> Array:
+    """The part of v along the eigenvectors (ascending) beyond the rank."""
+    null = vectors[:, : vectors.shape[1] - rank]
+    return null @ (transpose(null) @ v)
