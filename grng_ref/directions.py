@@ -112,7 +112,10 @@ def regularized_gradient(g: Array, hvp: Callable[[Array], Array], *, rho: float)
     namespace(g=g, **{"hvp(g)": product})
     check_shape("hvp(g)", product, tuple(g.shape), "H g, one entry a parameter")  # nothing is broadcast
     check_finite(**{"hvp(g)": product})
-    return g + rho * product
+    regularized = g + rho * product
+    if not math.isfinite(norm(regularized)):
+        raise NumericalError(f"g + rho H g overflowed: rho {rho:g}, |g| {norm(g):g}, |H g| {norm(product):g}")
+    return regularized
 
 
 def difference_length(theta: Array) -> float:

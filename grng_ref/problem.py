@@ -181,7 +181,7 @@ class Problem:
     def activations(self, theta: Array, x: Array) -> tuple[Array, ...]:
         """The inputs ``abar_l = [c_l a_l; 1]`` (N, d_in[+1]) of the trainable layers."""
         _, _, trace = self._forward(theta, x)
-        return derivatives.trainable_inputs(self.model, trace)
+        return self._finite_layers("activations", derivatives.trainable_inputs(self.model, trace))
 
     def score_signals(
         self,
@@ -271,7 +271,7 @@ class Problem:
         return Linearization(
             loss=self._finite("loss", xp.mean(self.likelihood.loss(trace.outputs, y))),
             gradient=self._gradient(layers, trace, y),
-            activations=derivatives.trainable_inputs(self.model, trace),
+            activations=self._finite_layers("activations", derivatives.trainable_inputs(self.model, trace)),
             signals=signals,
             coefficients=None if kind == "monte_carlo" else self._coefficients(trace, y, kind),
             samples=samples,
@@ -304,6 +304,15 @@ class Problem:
                 message = f"{name} overflowed: NaN or infinite entries from finite arguments"
                 raise NumericalError(message, result)
         return result
+
+    def _finite_layers(self, name: str, layers: Layers) -> Layers:
+        if self.check_finite:
+            xp = namespace(**{f"{name}[{i}]": layer for i, layer in enumerate(layers)})
+            if not bool(xp.all(xp.stack([xp.all(xp.isfinite(layer)) for layer in layers]))):
+                raise NumericalError(
+                    f"{name} overflowed: NaN or infinite entries from finite arguments", layers
+                )
+        return layers
 
     def _check_vector(self, name: str, vector: Array, theta: Array) -> None:
         namespace(theta=theta, **{name: vector})
@@ -361,7 +370,8 @@ class Problem:
                     raise ValueError("kind='monte_carlo' needs samples, or an rng to draw them; got neither")
                 samples = self.likelihood.sample(f, num_samples=num_samples, rng=rng)
             cotangents = self._sampled_gradients(f, samples)
-        return derivatives.backward(self.model, layers, trace, cotangents), samples
+        signals = derivatives.backward(self.model, layers, trace, cotangents)
+        return self._finite_layers("score_signals", signals), samples
 
     def _sampled_gradients(self, f: Array, samples: Array) -> Array:
         xp = namespace_of_mixed(f=f, samples=samples)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 
 import pytest
+import scipy.linalg  # noqa: F401  (its BLAS must be loaded before its threads can be limited)
+import threadpoolctl
 from hypothesis import settings
 from support import Backend, import_peer, require_gpu
 
@@ -25,7 +27,12 @@ MARKS = {"torch": pytest.mark.peers, "jax": pytest.mark.peers, "cupy": pytest.ma
 
 
 def pytest_configure() -> None:
-    """JAX must be told before its first array that float64 means float64."""
+    """One BLAS thread, and JAX told before its first array that float64 means float64.
+
+    The matrices of these tests are small: threads that wait for each other (NumPy and SciPy each bring a
+    pool of their own) make them several times slower on a busy machine.
+    """
+    threadpoolctl.threadpool_limits(1)
     try:
         importlib.metadata.version("jax")
     except importlib.metadata.PackageNotFoundError:

@@ -1,12 +1,13 @@
 """Linear algebra that the array standard lacks or leaves unchecked.
 
-On NumPy arrays these call LAPACK through SciPy; elsewhere the backend's own routines; and where a
+On NumPy arrays most of these call LAPACK through SciPy; elsewhere the backend's own routines; and where a
 backend has none, array-API functions of the same stability.
 """
 
 from __future__ import annotations
 
 import importlib
+import math
 from typing import Any
 
 import array_api_compat as compat
@@ -58,11 +59,16 @@ def diagonal(matrix: Array) -> Array:
 def norm(array: Array) -> float:
     """The Euclidean (Frobenius) norm as a Python float, free of overflow and underflow.
 
-    The entries are scaled by the largest one, so that 1e-30 in float32 does not square to zero.
+    Where the sum of squares leaves the safe range (1e-30 in float32 squares to zero), the entries are scaled
+    by the largest one first.
     """
     xp = compat.array_namespace(array)
+    with quiet():
+        squares = float(xp.sum(array * array))
+    if float(xp.finfo(array.dtype).smallest_normal) / epsilon(array) < squares < math.inf:
+        return math.sqrt(squares)
     largest = float(xp.max(xp.abs(array)))
-    if largest == 0.0 or not np.isfinite(largest):
+    if largest == 0.0 or not math.isfinite(largest):
         return largest
     scaled = array / largest
     return largest * float(xp.sqrt(xp.sum(scaled * scaled)))
@@ -80,7 +86,8 @@ def cholesky(matrix: Array) -> Array | None:
         return None
     if is_numpy(xp):
         try:
-            return scipy.linalg.cholesky(matrix, lower=True, check_finite=False)
+            # A symmetric matrix is its own transpose, and this view has LAPACK's memory order.
+            return scipy.linalg.cholesky(matrix.T, lower=True, check_finite=False)
         except np.linalg.LinAlgError:
             return None
     try:
@@ -166,8 +173,6 @@ def eigh(matrix: Array) -> tuple[Array, Array]:
     if not bool(xp.all(xp.isfinite(matrix))):
         raise NumericalError("eigendecomposition of a matrix with NaN or infinite entries")
     try:
-        if is_numpy(xp):
-            return scipy.linalg.eigh(matrix, driver="evd", check_finite=False)
         values, vectors = xp.linalg.eigh(matrix)
     except Exception as error:
         if "LinAlgError" in type(error).__name__:

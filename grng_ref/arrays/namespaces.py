@@ -170,6 +170,14 @@ def check_real(name: str, value: Any, *, minimum: float = -math.inf, exclusive: 
     return number
 
 
+def check_representable(name: str, value: float, template: Array) -> float:
+    """The positive value if the template's dtype holds it as a normal number, or a ValueError."""
+    limits = compat.array_namespace(template).finfo(template.dtype)
+    if not float(limits.smallest_normal) <= value <= float(limits.max):
+        raise ValueError(f"{name} leaves the range of {template.dtype}: it needs the number {value:g} there")
+    return value
+
+
 def _is_real_scalar(value: Any) -> bool:
     if not compat.is_array_api_obj(value) or tuple(value.shape) != ():
         return False

@@ -85,6 +85,8 @@ def asarray(tree: Any, *, backend: str, dtype: str | None = None, device: Any = 
     where = _find_device(backend, xp, device)
 
     def move(array: Array) -> Array:
+        if dtype is None and backend == "numpy" and compat.is_numpy_array(array):
+            return array  # its byte order, too, is kept
         wanted = dtype_name(array)
         if dtype is not None and wanted.startswith("float"):
             wanted = dtype
@@ -129,7 +131,8 @@ def from_host(values: np.ndarray, template: Array, *, dtype: Any = None) -> Arra
 
 def dtype_name(array: Array) -> str:
     """A dtype's standard name, for example ``"float64"``, in any backend."""
-    return str(array.dtype).rpartition(".")[2]
+    own = getattr(array.dtype, "name", None)  # NumPy's says float64 for either byte order
+    return own if isinstance(own, str) else str(array.dtype).rpartition(".")[2]
 
 
 def load_backend(backend: str) -> ModuleType:
@@ -198,7 +201,7 @@ def _find_device(backend: str, xp: ModuleType, device: Any) -> Any:
 def _move(array: Array, backend: str, xp: ModuleType, wanted: str, where: Any) -> Array:
     own = compat.array_namespace(array)
     here = own is xp and (where is None or compat.device(array) == where)
-    if here and dtype_name(array) == wanted:
+    if here and dtype_name(array) == wanted and getattr(array.dtype, "isnative", True):
         return array
     if not hasattr(xp, wanted):
         raise BackendError(f"backend {backend!r} has no dtype {wanted}: cast the array to one that it has")

@@ -15,12 +15,13 @@ from ..arrays import (
     check_choice,
     check_finite,
     check_real,
+    check_representable,
     check_shape,
     epsilon,
     like,
     namespace,
 )
-from ..arrays.linalg import diagonal, identity, norm, qr_append, solve_triangular, transpose
+from ..arrays.linalg import diagonal, identity, norm, qr_append, quiet, solve_triangular, transpose
 
 FORMS = ("auto", "square_root_information")
 
@@ -64,11 +65,13 @@ class FullBelief:
         if phi > 1.0:
             raise ValueError(f"forgetting must lie in (0, 1], got {phi}")
         xp = namespace(root=self.root)
-        root = self.root if phi == 1.0 else math.sqrt(phi) * self.root
+        shrink = check_representable("forgetting", math.sqrt(phi), self.root)
+        root = self.root if phi == 1.0 else shrink * self.root
         if q == 0.0:
             return FullBelief(root)
         zero = xp.zeros_like(root)
-        noise_rows = xp.concat([identity(self.size, root, q**-0.5), zero], axis=1)
+        deviation = check_representable("noise", q**-0.5, root)
+        noise_rows = xp.concat([identity(self.size, root, deviation), zero], axis=1)
         state_rows = xp.concat([-root, root], axis=1)
         # The larger rows go first: appended to smaller ones they would drown them in their own roundoff.
         first, second = noise_rows, state_rows
@@ -114,12 +117,23 @@ class FullBelief:
 
     def information(self) -> Array:
         """Y (P, P)."""
-        return transpose(self.root) @ self.root
+        with quiet():
+            return _finite("information", transpose(self.root) @ self.root)
 
     def covariance(self) -> Array:
         """``Y^{-1}`` (P, P), by triangular solves: ``R^{-1} R^{-T}``."""
-        inverse = solve_triangular(self.root, identity(self.size, self.root), lower=False)
-        return inverse @ transpose(inverse)
+        with quiet():
+            inverse = solve_triangular(self.root, identity(self.size, self.root), lower=False)
+            return _finite("covariance", inverse @ transpose(inverse))
+
+
+def _finite(name: str, matrix: Array) -> Array:
+    xp = namespace(matrix=matrix)
+    if not bool(xp.all(xp.isfinite(matrix))):
+        raise NumericalError(
+            f"the {name} overflowed: a direction that no observation reaches is forgotten without bound"
+        )
+    return matrix
 
 
 def _check_pivots(root: Array) -> None:
@@ -131,10 +145,11 @@ def _check_pivots(root: Array) -> None:
     xp = namespace(root=root)
     pivots = xp.abs(diagonal(root))
     suspicious = root.shape[0] * epsilon(root) * float(xp.max(pivots))
-    if float(xp.min(pivots)) > suspicious:  # O(P), and nearly always enough
+    smallest = float(xp.finfo(root.dtype).smallest_normal)  # what is below has lost its digits
+    if float(xp.min(pivots)) > max(suspicious, smallest):  # O(P), and nearly always enough
         return
     lengths = xp.sqrt(xp.sum(root * root, axis=0))
-    if not bool(xp.all(pivots > epsilon(root) * lengths)):
+    if not bool(xp.all((pivots > epsilon(root) * lengths) & (pivots >= smallest))):
         raise NumericalError(
             "the information matrix is singular to working precision: the rows and the prior leave a "
             "direction undetermined; lower the prior variance or use float64"
@@ -165,4 +180,5 @@ def full_belief(mean_like: Array, *, prior_variance: float, form: str = "auto") 
     check_shape("mean_like", mean_like, (None,), "one entry a parameter")
     variance = check_real("prior_variance", prior_variance, minimum=0.0, exclusive=True)
     check_choice("form", form, FORMS)
-    return FullBelief(identity(mean_like.shape[0], mean_like, variance**-0.5))
+    deviation = check_representable("prior_variance", variance**-0.5, mean_like)
+    return FullBelief(identity(mean_like.shape[0], mean_like, deviation))

@@ -7,15 +7,16 @@ from typing import NamedTuple
 
 from ..arrays import (
     Array,
-    NumericalError,
     check_choice,
     check_finite,
     check_integer,
     check_real,
     check_shape,
+    epsilon,
     namespace,
 )
-from ..arrays.linalg import norm
+from ..arrays.linalg import norm, transpose
+from ..directions import ring_damping
 from .base import Belief
 
 REGULARIZATIONS = ("implicit", "explicit")
@@ -104,6 +105,7 @@ def kalman_update(
     check_shape("g", g, (belief.size,), "one entry a parameter")
     if coefficients is not None:
         check_shape("coefficients", coefficients, (B.shape[0],), "one entry a score row")
+        _check_coefficients(B, g, coefficients)
     check_finite(mean=mean, B=B, g=g, hessian=hessian, coefficients=coefficients)
     n = check_integer("num_examples", num_examples, minimum=1)
     rho = check_real("rho", rho, minimum=0.0)
@@ -114,9 +116,7 @@ def kalman_update(
     targets = None if coefficients is None else -math.sqrt(n) * coefficients
     precision = 0.0
     if rho > 0.0 and regularization == "implicit":
-        precision = n * rho * norm(g) * norm(g)
-        if not math.isfinite(precision):
-            raise NumericalError(f"N rho |g|^2 overflowed: N {n}, rho {rho:g}, |g| {norm(g):g}")
+        precision = n * ring_damping(norm(g), rho=rho, damping=0.0)
     elif rho > 0.0:
         if hessian is None:
             raise ValueError("hessian must be given for regularization='explicit' with rho > 0, got None")
@@ -128,3 +128,14 @@ def kalman_update(
     posterior, step = belief.update(rows, gradient, targets=targets, precision=precision)
     info = KalmanInfo(gradient_norm=norm(g), precision=precision, step_norm=norm(step))
     return KalmanResult(mean + step, posterior, info)
+
+
+def _check_coefficients(B: Array, g: Array, coefficients: Array) -> None:
+    """Raise a ValueError unless ``g = B^T c`` up to the roundoff of the product: the step is made from c."""
+    roundoff = B.shape[0] * epsilon(g) * norm(B) * norm(coefficients)
+    distance = norm(g - transpose(B) @ coefficients)
+    if distance > roundoff:
+        raise ValueError(
+            f"coefficients must satisfy g = B^T c, got |g - B^T c| = {distance:.3g} where roundoff explains "
+            f"{roundoff:.3g}"
+        )

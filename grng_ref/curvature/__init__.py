@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array, check_choice, check_finite
+from ..arrays import Array, NumericalError, check_choice, check_finite, namespace
+from ..arrays.linalg import quiet
 from .base import Curvature, Structure, raise_on_failure, solve
 from .block_diagonal import BlockDiagonalFisher, BlockDiagonalStructure
 from .diagonal import DiagonalFisher, DiagonalStructure
@@ -90,12 +91,14 @@ def curvature(
     ------
     TypeError, ValueError
         Not tuples of arrays of one library, dtype and device; shapes that do not fit; unknown structure.
+    NumericalError
+        The curvature overflowed.
     """
     built = find_structure(structure)
     for name, arrays in (("activations", activations), ("score_signals", score_signals)):
         if isinstance(arrays, tuple | list) and arrays:
             check_finite(**{f"{name}[{i}]": array for i, array in enumerate(arrays)})
-    return built.build(activations, score_signals)
+    return _build(built, activations, score_signals)
 
 
 def fisher(
@@ -134,7 +137,7 @@ def fisher(
     TypeError, ValueError
         Bad arguments; an unknown structure or kind.
     NumericalError
-        The outputs overflowed.
+        The outputs or the curvature overflowed.
 
     Notes
     -----
@@ -146,4 +149,18 @@ def fisher(
     built = find_structure(structure)
     options = {"kind": kind, "samples": samples, "num_samples": num_samples, "rng": rng}
     signals = problem.score_signals(theta, x, y, **options)
-    return built.build(problem.activations(theta, x), signals)
+    return _build(built, problem.activations(theta, x), signals)
+
+
+def _build(structure: Structure, activations: tuple[Array, ...], signals: tuple[Array, ...]) -> Curvature:
+    """The curvature, or a NumericalError where products of finite numbers overflowed.
+
+    No entry of a positive semidefinite matrix is larger than the largest one on its diagonal.
+    """
+    with quiet():
+        built = structure.build(activations, signals)
+        diagonal = built.diagonal()
+    xp = namespace(diagonal=diagonal)
+    if not bool(xp.all(xp.isfinite(diagonal))):
+        raise NumericalError("the curvature overflowed: activations or score_signals are too large", built)
+    return built

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, Protocol
 
 from ..arrays import Array, NumericalError, check_choice, check_finite, check_real, check_shape, namespace
-from ..arrays.linalg import quiet
+from ..arrays.linalg import norm, quiet
 from ..solvers import SolveResult, failure
 
 
@@ -54,6 +55,10 @@ class Curvature:
         self, v: Array, damping: float, damping_kind: str, method: str, coefficients: Array | None
     ) -> SolveResult:
         raise NotImplementedError
+
+    def _terms(self, coefficients: Array | None) -> float:
+        """``|B|_F |c|``, the size of the terms of ``v = B^T c``; 0 without c. ``|B|_F^2`` is the trace."""
+        return 0.0 if coefficients is None else math.sqrt(float(self.trace())) * norm(coefficients)
 
     # --- what every curvature has --------------------------------------------------------------------
 

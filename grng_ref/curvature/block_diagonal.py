@@ -62,11 +62,9 @@ class BlockDiagonalFisher(Curvature):
     def _solve(
         self, v: Array, damping: float, damping_kind: str, method: str, coefficients: Array | None
     ) -> SolveResult:
-        solver = DENSE_SOLVERS[method]
-        parts = split(v, self.sizes)
-        return join_results(
-            [solver(block, part, damping=damping) for block, part in zip(self.blocks, parts, strict=True)]
-        )
+        solver, terms = DENSE_SOLVERS[method], self._terms(coefficients)
+        parts = zip(self.blocks, split(v, self.sizes), strict=True)
+        return join_results([solver(block, part, damping=damping, terms=terms) for block, part in parts])
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import ClassVar
 from ..arrays import Array
 from ..arrays.linalg import identity, norm
 from ..solvers import SolveResult, logdet_of_spectrum, refine, spectral_inverse
-from ..solvers.eigenbasis import unsolved_status
+from ..solvers.eigenbasis import where_zero
 from .base import Curvature
 from .parts import blend
 from .score import layer_rows
@@ -62,7 +62,8 @@ class DiagonalFisher(Curvature):
             matrix_norm=norm(self.values) + damping,
             method="eigh",
             rank=rank,
-            unsolved=unsolved_status(damping),
+            terms=self._terms(coefficients),
+            outside=where_zero(inverse) * v if damping == 0.0 else None,
         )
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 from ..arrays import Array, epsilon, namespace
 from ..arrays.linalg import eigh, kron, norm, transpose
 from ..solvers import SolveResult, logdet_of_spectrum, refine, spectral_inverse
-from ..solvers.eigenbasis import unsolved_status
+from ..solvers.eigenbasis import where_zero
 from .base import Curvature
 from .kfac import average_factors, kfac_factors
 from .parts import blend, block_matrix, join_results, layer_matrices
@@ -114,13 +114,13 @@ class EKFAC(Curvature):
         self, v: Array, damping: float, damping_kind: str, method: str, coefficients: Array | None
     ) -> SolveResult:
         matrices = [layer[0, :, :] for layer in layer_matrices(v[:, None], self.shapes)]
-        return join_results(
-            [_solve_layer(one, part, damping) for one, part in zip(self.layers, matrices, strict=True)]
-        )
+        pairs, terms = zip(self.layers, matrices, strict=True), self._terms(coefficients)
+        return join_results([_solve_layer(one, part, damping, terms) for one, part in pairs])
 
 
-def _solve_layer(one: EigenbasisLayer, v: Array, damping: float) -> SolveResult:
+def _solve_layer(one: EigenbasisLayer, v: Array, damping: float, terms: float) -> SolveResult:
     inverse, rank = spectral_inverse(one.moments, damping, cut=one.roundoff)
+    undamped = damping == 0.0
     return refine(
         lambda x: one.rotate_back(one.moments * one.rotate(x)) + damping * x,
         lambda r: one.rotate_back(inverse * one.rotate(r)),
@@ -128,7 +128,8 @@ def _solve_layer(one: EigenbasisLayer, v: Array, damping: float) -> SolveResult:
         matrix_norm=norm(one.moments) + damping,
         method="eigh",
         rank=rank,
-        unsolved=unsolved_status(damping),
+        terms=terms,
+        outside=one.rotate_back(where_zero(inverse) * one.rotate(v)) if undamped else None,
     )
 
 

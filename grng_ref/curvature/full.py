@@ -73,7 +73,7 @@ class FullFisher(Curvature):
             check_shape("coefficients", coefficients, self.rows.shape[:1], "one entry a score row")
         if method == "gram":
             return solve_gram(self.rows, v, damping=damping, coefficients=coefficients)
-        return DENSE_SOLVERS[method](self.to_dense(), v, damping=damping)
+        return DENSE_SOLVERS[method](self.to_dense(), v, damping=damping, terms=self._terms(coefficients))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from ..arrays import (
     Array,
@@ -29,8 +29,8 @@ from ..arrays.linalg import (
     transpose,
 )
 from ..solvers import SolveResult, failure, newton_schulz_inverse
-from ..solvers.eigenbasis import logdet_of_spectrum, numerical_rank, truncated_inverse
-from ..solvers.result import refine
+from ..solvers.eigenbasis import logdet_of_spectrum, numerical_rank, truncated_inverse, where_zero
+from ..solvers.result import Status, refine
 from .base import Curvature, raise_on_failure
 from .full import logdet_dense
 from .parts import blend, block_matrix, join_results, layer_matrices
@@ -147,8 +147,10 @@ def auto_method(damping: float, damping_kind: str) -> str:
     return "eigh" if damping_kind == "exact" or damping == 0.0 else "cholesky"
 
 
-def solve_kronecker(A: Array, G: Array, v: Array, damping: float, kind: str, method: str) -> SolveResult:
-    """The solve of one layer, v and x in the layer's shape (d_out, d_in)."""
+def solve_kronecker(
+    A: Array, G: Array, v: Array, damping: float, kind: str, method: str, terms: float = 0.0
+) -> SolveResult:
+    """The solve of one layer, v and x in its shape (d_out, d_in); ``terms``: see `scaled_residual`."""
     undamped = damping == 0.0
     if undamped and method != "eigh" and not (_is_definite(A) and _is_definite(G)):
         return failure(v, "not_positive_definite", method)
@@ -156,18 +158,18 @@ def solve_kronecker(A: Array, G: Array, v: Array, damping: float, kind: str, met
         A, G = damped_factors(A, G, damping)
         damping = 0.0
     inverse = _FACTOR_INVERSES[method](A, G, damping)
-    if inverse is None:
-        return failure(v, "not_positive_definite", method)
-    approximate, rank, iterations = inverse
+    if isinstance(inverse, str):
+        return failure(v, inverse, method)
     return refine(
         lambda x: G @ x @ A + damping * x,
-        approximate,
+        inverse.apply,
         v,
         matrix_norm=norm(A) * norm(G) + damping,
         method=method,
-        rank=rank,
-        iterations=iterations,
-        unsolved="outside_range" if method == "eigh" and undamped else "inaccurate",
+        rank=inverse.rank,
+        iterations=inverse.iterations,
+        terms=terms,
+        outside=inverse.outside(v) if undamped and inverse.outside is not None else None,
     )
 
 
@@ -177,10 +179,16 @@ def _is_definite(matrix: Array) -> bool:
     return factor is not None and not is_singular(factor, norm(matrix))
 
 
-_Inverse = tuple[Callable[[Array], Array], int | None, int | None]
+class _Inverse(NamedTuple):
+    """An approximate inverse of ``G kron A + damping I``, as a function of layer matrices."""
+
+    apply: Callable[[Array], Array]
+    rank: int | None = None
+    iterations: int | None = None
+    outside: Callable[[Array], Array] | None = None  # the part outside the range
 
 
-def _eigen_inverse(A: Array, G: Array, damping: float) -> _Inverse | None:
+def _eigen_inverse(A: Array, G: Array, damping: float) -> _Inverse | Status:
     """``Q_G [(Q_G^T V Q_A) / (g_i a_j + damping)] Q_A^T``; the pseudo-inverse at zero damping."""
     xp = namespace(A=A)
     a_values, a_vectors = eigh(A)
@@ -188,7 +196,7 @@ def _eigen_inverse(A: Array, G: Array, damping: float) -> _Inverse | None:
     products = g_values[:, None] * a_values[None, :]
     roundoff = max(A.shape[0], G.shape[0]) * epsilon(A) * float(xp.max(xp.abs(products)))
     if damping > 0.0 and float(xp.min(products)) + damping <= -roundoff:
-        return None
+        return "not_positive_definite"
     if damping > roundoff:
         scale = 1.0 / (products + damping)
     else:
@@ -197,27 +205,43 @@ def _eigen_inverse(A: Array, G: Array, damping: float) -> _Inverse | None:
         inverse = truncated_inverse(g_values, 0.0)[:, None] * truncated_inverse(a_values, 0.0)[None, :]
         scale = inverse / (1.0 + damping * inverse)
 
-    def approximate(v: Array) -> Array:
+    def filtered(v: Array, scale: Array) -> Array:
         return g_vectors @ (scale * (transpose(g_vectors) @ v @ a_vectors)) @ transpose(a_vectors)
 
-    return approximate, numerical_rank(a_values) * numerical_rank(g_values), None
+    return _Inverse(
+        lambda v: filtered(v, scale),
+        rank=numerical_rank(a_values) * numerical_rank(g_values),
+        outside=lambda v: filtered(v, where_zero(scale)),
+    )
 
 
-def _cholesky_inverse(A: Array, G: Array, damping: float) -> _Inverse | None:
+def _cholesky_inverse(A: Array, G: Array, damping: float) -> _Inverse | Status:
     a_factor, g_factor = cholesky(A), cholesky(G)
     if a_factor is None or g_factor is None:
-        return None
+        return "not_positive_definite"
 
     def approximate(v: Array) -> Array:
         return transpose(cholesky_solve(a_factor, transpose(cholesky_solve(g_factor, v))))
 
-    return approximate, None, None
+    return _Inverse(approximate)
 
 
-def _newton_schulz_inverse(A: Array, G: Array, damping: float) -> _Inverse | None:
+def _newton_schulz_inverse(A: Array, G: Array, damping: float) -> _Inverse | Status:
+    """Each factor is refined on its own: in the residual of the product the error of one would drown."""
     a_found, g_found = newton_schulz_inverse(A), newton_schulz_inverse(G)
-    iterations = max(a_found.iterations, g_found.iterations)
-    return (lambda v: g_found.inverse @ v @ a_found.inverse), None, iterations
+    # What the three steps of `refine`, each a contraction by the residual, bring below sqrt(eps).
+    if not max(a_found.residual, g_found.residual) <= epsilon(A) ** 0.125:
+        return "stagnated"
+
+    def divide(matrix: Array, inverse: Array, v: Array) -> Array:
+        size = norm(matrix)
+        return refine(lambda x: matrix @ x, lambda r: inverse @ r, v, matrix_norm=size, method="").x
+
+    def approximate(v: Array) -> Array:
+        half = divide(G, g_found.inverse, v)
+        return transpose(divide(A, a_found.inverse, transpose(half)))
+
+    return _Inverse(approximate, iterations=max(a_found.iterations, g_found.iterations))
 
 
 _FACTOR_INVERSES = {
@@ -289,9 +313,9 @@ class KroneckerFactored(Curvature):
         self, v: Array, damping: float, damping_kind: str, method: str, coefficients: Array | None
     ) -> SolveResult:
         layers = [layer[0, :, :] for layer in layer_matrices(v[:, None], self.shapes)]
-        pairs = zip(self.factors, layers, strict=True)
+        pairs, terms = zip(self.factors, layers, strict=True), self._terms(coefficients)
         return join_results(
-            [solve_kronecker(A, G, layer, damping, damping_kind, method) for (A, G), layer in pairs]
+            [solve_kronecker(A, G, layer, damping, damping_kind, method, terms) for (A, G), layer in pairs]
         )
 
 

@@ -113,6 +113,7 @@ class TridiagonalKFAC(Curvature):
             v,
             matrix_norm=_frobenius_norm(damped),
             method=method,
+            terms=self._terms(coefficients),
         )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
-from ..arrays import Array, check_finite, check_real, check_shape, namespace
+from ..arrays import Array, NumericalError, check_finite, check_real, check_shape, namespace
 from ..arrays.linalg import norm
 from ..curvature import Curvature
 
@@ -72,6 +73,8 @@ def compare(
         expected = _predicted_decrease(reference, gradient, curvature, damping)
         achieved = _predicted_decrease(delta, gradient, curvature, damping)
         ratio = achieved / expected if expected != 0.0 else None
+        if ratio is not None and not math.isfinite(ratio):
+            raise NumericalError(f"the decrease ratio overflowed: decreases {achieved:g} and {expected:g}")
     return Comparison(
         relative_error=norm(delta - reference) / length,
         cosine=_cosine(delta, reference),

@@ -10,6 +10,7 @@ from ..beliefs import Belief, full_belief, kalman_update
 from ..beliefs.full import FORMS
 from ..beliefs.update import REGULARIZATIONS
 from ..curvature import LayerRows
+from ..directions import ring_damping
 from ..problem import KINDS, Problem
 from .base import (
     Schedule,
@@ -109,13 +110,13 @@ class RKalman(SteppingOptimizer):
         at = self.problem.linearize(
             theta, x, y, kind=self.kind, samples=samples, rng=host_generator([self.seed, state.step])
         )
-        explicit = rho > 0.0 and self.regularization == "explicit"
+        implicit = self.regularization == "implicit"
         gradient_norm = norm(at.gradient)
         info = StepInfo(
             step=state.step,
             loss=float(at.loss),
             gradient_norm=gradient_norm,
-            damping=0.0 if self.regularization == "explicit" else rho * gradient_norm * gradient_norm,
+            damping=ring_damping(gradient_norm, rho=rho, damping=0.0) if implicit else 0.0,
             step_norm=None,
             solve=None,
             samples=at.samples,
@@ -129,7 +130,7 @@ class RKalman(SteppingOptimizer):
                 num_examples=x.shape[0],
                 rho=rho,
                 regularization=self.regularization,
-                hessian=self.problem.hessian(theta, x, y) if explicit else None,
+                hessian=None if implicit or rho == 0.0 else self.problem.hessian(theta, x, y),
                 coefficients=at.coefficients,
             )
         except NumericalError as error:

@@ -7,11 +7,12 @@ from ..arrays.linalg import add_to_diagonal, cholesky, cholesky_solve, is_singul
 from .result import SolveResult, failure, refine
 
 
-def solve_cholesky(matrix: Array, v: Array, *, damping: float) -> SolveResult:
+def solve_cholesky(matrix: Array, v: Array, *, damping: float, terms: float = 0.0) -> SolveResult:
     """Solve ``(M + a I) x = v`` for a symmetric M (n, n) and v (n,); O(n^3 / 3).
 
     A matrix that is not numerically positive definite is a status, and so is a singular one (at a = 0, or
     a below roundoff) whose factorization only roundoff lets succeed; nothing is added to make it definite.
+    ``terms``: see `scaled_residual`.
     """
     damped = add_to_diagonal(matrix, damping)
     factor = cholesky(damped)
@@ -25,4 +26,5 @@ def solve_cholesky(matrix: Array, v: Array, *, damping: float) -> SolveResult:
         v,
         matrix_norm=matrix_norm + damping,
         method="cholesky",
+        terms=terms,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..arrays import Array, NumericalError, epsilon, namespace
 from ..arrays.linalg import eigh, norm, transpose
-from .result import SolveResult, Status, failure, refine
+from .result import SolveResult, failure, refine
 
 
 def numerical_rank(values: Array) -> int:
@@ -21,11 +21,6 @@ def truncated_inverse(values: Array, damping: float) -> Array:
     return xp.concat([xp.zeros_like(values[:dropped]), 1.0 / (values[dropped:] + damping)])
 
 
-def unsolved_status(damping: float) -> Status:
-    """What a large residual means: at zero damping, that v is not in the range."""
-    return "outside_range" if damping == 0.0 else "inaccurate"
-
-
 def spectral_inverse(values: Array, damping: float, *, cut: float) -> tuple[Array, int]:
     """``1 / (eigenvalue + a)``, at a = 0 zero for eigenvalues up to ``cut``; and how many exceed it.
 
@@ -40,6 +35,12 @@ def spectral_inverse(values: Array, damping: float, *, cut: float) -> tuple[Arra
     return xp.where(kept, 1.0 / xp.where(kept, values, ones), 0.0 * ones), rank
 
 
+def where_zero(inverse: Array) -> Array:
+    """One where a pseudo-inverse has a zero, else zero: the projection on what it leaves out."""
+    xp = namespace(inverse=inverse)
+    return xp.astype(inverse == 0.0, inverse.dtype)
+
+
 def logdet_of_spectrum(values: Array, damping: float, *, cut: float) -> float:
     """``sum log(eigenvalue + a)``, or a NumericalError where one is not above ``cut``."""
     xp = namespace(values=values)
@@ -49,15 +50,16 @@ def logdet_of_spectrum(values: Array, damping: float, *, cut: float) -> float:
     return float(xp.sum(xp.log(shifted)))
 
 
-def solve_eigenbasis(matrix: Array, v: Array, *, damping: float) -> SolveResult:
+def solve_eigenbasis(matrix: Array, v: Array, *, damping: float, terms: float = 0.0) -> SolveResult:
     """Solve ``(M + a I) x = v`` for a symmetric positive semidefinite M (n, n) and v (n,).
 
     At a = 0 the minimum-norm solution, eigenvalues below ``n eps |M|`` taken as zero; a v outside the
     range of M is the status ``"outside_range"``. An a that is itself below that roundoff (RING near a
-    stationary point) is treated alike: what it should divide cannot be told from zero.
+    stationary point) is treated alike: what it should divide cannot be told from zero. ``terms``: see
+    `scaled_residual`.
     """
     values, vectors = eigh(matrix)
-    matrix_norm = norm(matrix)
+    matrix_norm, rank = norm(matrix), numerical_rank(values)
 
     def attempt(inverse: Array) -> SolveResult:
         return refine(
@@ -66,8 +68,9 @@ def solve_eigenbasis(matrix: Array, v: Array, *, damping: float) -> SolveResult:
             v,
             matrix_norm=matrix_norm + damping,
             method="eigh",
-            rank=numerical_rank(values),
-            unsolved=unsolved_status(damping),
+            rank=rank,
+            terms=terms,
+            outside=_outside_range(vectors, rank, v) if damping == 0.0 else None,
         )
 
     result = failure(v, "not_positive_definite", "eigh")
@@ -76,3 +79,9 @@ def solve_eigenbasis(matrix: Array, v: Array, *, damping: float) -> SolveResult:
     if not result.success and damping > 0.0 and float(values[0]) + damping > 0.0:
         return attempt(1.0 / (values + damping))
     return result
+
+
+def _outside_range(vectors: Array, rank: int, v: Array) -> Array:
+    """The part of v along the eigenvectors (ascending) beyond the rank."""
+    null = vectors[:, : vectors.shape[1] - rank]
+    return null @ (transpose(null) @ v)

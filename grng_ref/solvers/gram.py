@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Protocol
 
-from ..arrays import Array
-from ..arrays.linalg import add_to_diagonal, cholesky, cholesky_solve, eigh, norm, transpose
-from .eigenbasis import numerical_rank, truncated_inverse, unsolved_status
+from ..arrays import Array, namespace
+from ..arrays.linalg import add_to_diagonal, cholesky, cholesky_solve, diagonal, eigh, norm, transpose
+from .eigenbasis import numerical_rank, truncated_inverse
 from .result import Apply, SolveResult, refine
 
 
@@ -47,8 +49,11 @@ def solve_gram(
     """
     gram = factor.gram()
     matrix_norm = norm(gram) + damping  # |B B^T|_F equals |F|_F
+    terms = 0.0 if coefficients is None else _frobenius_norm(gram) * norm(coefficients)
 
-    def attempt(approximate: Apply, dual: Apply, rank: int | None) -> SolveResult:
+    def attempt(
+        approximate: Apply, dual: Apply, rank: int | None = None, outside: Array | None = None
+    ) -> SolveResult:
         return refine(
             lambda x: factor.rmatvec(factor.matvec(x)) + damping * x,
             approximate,
@@ -57,7 +62,8 @@ def solve_gram(
             method="gram",
             start=None if coefficients is None else factor.rmatvec(dual(coefficients)),
             rank=rank,
-            unsolved=unsolved_status(damping),
+            terms=terms,
+            outside=outside,
         )
 
     root = cholesky(add_to_diagonal(gram, damping)) if damping > 0.0 else None
@@ -66,32 +72,53 @@ def solve_gram(
         def dual(u: Array) -> Array:
             return cholesky_solve(root, u)
 
-        result = attempt(lambda r: (r - factor.rmatvec(dual(factor.matvec(r)))) / damping, dual, None)
+        result = attempt(lambda r: (r - factor.rmatvec(dual(factor.matvec(r)))) / damping, dual)
         if result.success:
             return result
-    return attempt(*_split_solver(factor, gram, damping))
+    split = _Split(factor, *eigh(gram), damping)
+    return attempt(split.solve, split.dual, split.rank, split.outside(v) if damping == 0.0 else None)
 
 
-def _split_solver(factor: RowFactor, gram: Array, damping: float) -> tuple[Apply, Apply, int]:
-    """An approximate solver ``r -> x``, the dual solver ``u -> (B B^T + a I)^{-1} u``, and the rank.
+def _frobenius_norm(gram: Array) -> float:
+    """``|B|_F``, from the diagonal of ``B B^T``."""
+    return math.sqrt(float(namespace(gram=gram).sum(diagonal(gram))))
 
-    An eigenvector of B B^T beyond the numerical rank is mapped to (nearly) zero by B^T, so the dual solver
-    drops it, at any a. The part of r outside the row space is divided by a, which may be tiny: it is
-    projected twice, since roundoff leaves some of the row space in it after the first time.
+
+@dataclass(frozen=True, eq=False)
+class _Split:
+    """Solves by the parts inside and outside the row space, in the eigenbasis of ``B B^T``.
+
+    An eigenvector of B B^T beyond the numerical rank is mapped to (nearly) zero by B^T, so it is dropped, at
+    any a.
     """
-    values, vectors = eigh(gram)
-    inverse, damped_inverse = truncated_inverse(values, 0.0), truncated_inverse(values, damping)
 
-    def dual(u: Array, scale: Array = damped_inverse) -> Array:
-        return vectors @ (scale * (transpose(vectors) @ u))
+    factor: RowFactor
+    values: Array
+    vectors: Array
+    damping: float
 
-    def approximate(r: Array) -> Array:
-        inside = dual(factor.matvec(r), inverse)  # B^T inside is the part of r in the row space
-        x = factor.rmatvec(dual(inside))
-        if damping == 0.0:
-            return x
-        outside = r - factor.rmatvec(inside)
-        outside = outside - factor.rmatvec(dual(factor.matvec(outside), inverse))
-        return x + outside / damping
+    @property
+    def rank(self) -> int:
+        return numerical_rank(self.values)
 
-    return approximate, dual, numerical_rank(values)
+    def dual(self, u: Array) -> Array:
+        """``(B B^T + a I)^{-1} u``."""
+        return self._filtered(u, self.damping)
+
+    def _filtered(self, u: Array, damping: float) -> Array:
+        inverse = truncated_inverse(self.values, damping)
+        return self.vectors @ (inverse * (transpose(self.vectors) @ u))
+
+    def _inside(self, r: Array) -> Array:
+        """U with ``B^T u`` the part of r in the row space."""
+        return self._filtered(self.factor.matvec(r), 0.0)
+
+    def outside(self, r: Array) -> Array:
+        """The part of r outside the row space; projected twice, since roundoff leaves some of it inside."""
+        once = r - self.factor.rmatvec(self._inside(r))
+        return once - self.factor.rmatvec(self._inside(once))
+
+    def solve(self, r: Array) -> Array:
+        """``(F + a I)^{-1} r``; at a = 0 of the part inside. Outside it is a division by a."""
+        x = self.factor.rmatvec(self.dual(self._inside(r)))
+        return x if self.damping == 0.0 else x + self.outside(r) / self.damping

@@ -86,12 +86,12 @@ def newton_schulz_inverse(
 
 
 def solve_newton_schulz(
-    matrix: Array, v: Array, *, damping: float, start: Array | None = None
+    matrix: Array, v: Array, *, damping: float, terms: float = 0.0, start: Array | None = None
 ) -> SolveResult:
     """Solve ``(M + a I) x = v`` through the Newton-Schulz inverse, with refinement steps.
 
     Refinement contracts as soon as ``|I - (M + a I) X| < 1``, so a solve can be accurate where the inverse
-    is not; what counts is the scaled residual.
+    is not; what counts is the scaled residual. ``terms``: see `scaled_residual`.
     """
     damped = add_to_diagonal(matrix, damping)
     found = newton_schulz_inverse(damped, start=start)
@@ -102,6 +102,7 @@ def solve_newton_schulz(
         matrix_norm=norm(matrix) + damping,
         method="newton_schulz",
         iterations=found.iterations,
+        terms=terms,
     )
     if damping == 0.0 and not found.residual < 1.0:
         # M is singular: in its null space X only doubles at every step, and an x that is large enough passes

@@ -43,9 +43,10 @@ class SolveResult:
     iterations : int
         Newton-Schulz iterations; for the direct methods, refinement steps taken.
     residual : float
-        ``|v - (C + a I) x| / ((|C|_F + a) |x| n eps)``, eps of the dtype, n the size.
+        ``|v - (C + a I) x| / (((|C|_F + a) |x| + |B|_F |c|) n eps)``, eps of the dtype, n the size; the term
+        with c where ``v = B^T c`` was given by its coefficients.
     rank : int or None
-        Numerical rank, where the method finds it (eigenbasis, and the Gram form at a = 0).
+        Numerical rank, where the method finds it: by eigenvalues, of C or of the Gram matrix.
     method : str
         The method that ran, after ``"auto"`` was resolved.
     """
@@ -63,16 +64,18 @@ class SolveResult:
         return self.status == "converged"
 
 
-def scaled_residual(remainder: Array, x: Array, matrix_norm: float) -> float:
-    """``|remainder| / (matrix_norm |x| n eps)``; zero for a zero remainder."""
+def scaled_residual(remainder: Array, x: Array, matrix_norm: float, terms: float = 0.0) -> float:
+    """``|remainder| / ((matrix_norm |x| + terms) n eps)``; zero for a zero remainder.
+
+    ``terms`` is the size of the terms that the right-hand side was summed from, where it is known: what
+    cancelled between them left its roundoff behind, and no solver can be better than that.
+    """
     top = norm(remainder)
     if top == 0.0:
         return 0.0
-    length = norm(x)
-    if matrix_norm == 0.0 or length == 0.0:
-        return float("inf")
-    # One division at a time: the product |C| |x| can overflow where the quotient does not.
-    return top / matrix_norm / length / (math.prod(x.shape) * epsilon(x))
+    # Divided first: the product |C| |x| can overflow where the quotient does not.
+    ratio = matrix_norm / top * norm(x) + terms / top
+    return float("inf") if ratio == 0.0 else 1.0 / (ratio * math.prod(x.shape) * epsilon(x))
 
 
 def refine(
@@ -85,31 +88,47 @@ def refine(
     start: Array | None = None,
     rank: int | None = None,
     iterations: int | None = None,
-    unsolved: Status = "inaccurate",
+    terms: float = 0.0,
+    outside: Array | None = None,
 ) -> SolveResult:
     """Solve ``apply(x) = v`` from an approximate solver, by fixed-precision iterative refinement.
 
     ``x <- x + approximate(v - apply(x))``, at most three times, while the scaled residual exceeds 1 and
-    falls; the best iterate is kept and judged. ``unsolved`` is the status of a residual above 30: at zero
-    damping the reason is a v outside the range.
+    falls; the best iterate is kept and judged.
+
+    Parameters
+    ----------
+    terms : float
+        ``|B|_F |c|`` where ``v = B^T c`` is known; see `scaled_residual`.
+    outside : array, optional
+        For a minimum-norm solution: the part of v outside the numerical range. At most ``sqrt(n eps) |v|`` of
+        it is taken for roundoff (eigenvalues below n eps count as zero), unless c shows that v is in the
+        range.
     """
     xp = namespace(v=v)
     x = approximate(v) if start is None else start
     remainder = v - apply(x)
-    residual = scaled_residual(remainder, x, matrix_norm)
+    residual = scaled_residual(remainder, x, matrix_norm, terms)
     steps = 0
     while residual > _GOAL and steps < _MAX_REFINEMENTS:
         better = x + approximate(remainder)
         next_remainder = v - apply(better)
-        next_residual = scaled_residual(next_remainder, better, matrix_norm)
+        next_residual = scaled_residual(next_remainder, better, matrix_norm, terms)
         if not next_residual < residual:
             break
         x, remainder, residual, steps = better, next_remainder, next_residual, steps + 1
+    status: Status = "converged"
     if not bool(xp.all(xp.isfinite(x))):
-        status: Status = "not_finite"
-    else:
-        status = "converged" if residual <= ACCEPTED_RESIDUAL else unsolved
+        status = "not_finite"
+    elif not residual <= ACCEPTED_RESIDUAL:
+        status = "inaccurate" if outside is None else "outside_range"
+    elif outside is not None and terms == 0.0 and _is_more_than_roundoff(outside, v):
+        status = "outside_range"
     return SolveResult(x, status, steps if iterations is None else iterations, residual, rank, method)
+
+
+def _is_more_than_roundoff(part: Array, v: Array) -> bool:
+    return norm(part) > math.sqrt(math.prod(v.shape) * epsilon(v)) * norm(v)
 
 
 def failure(v: Array, status: Status, method: str, iterations: int = 0) -> SolveResult:

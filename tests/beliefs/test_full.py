@@ -211,11 +211,31 @@ def test_extreme_prior_variances(variance):
     assert posterior.covariance()[1, 1] == pytest.approx(variance, rel=1e-14, abs=0.0)
 
 
-def test_a_prior_beyond_the_dtype_fails_as_a_numerical_error():
-    """prior_variance 1e100 has the root 1e-50, which float32 rounds to zero: a singular information."""
-    belief = gr.full_belief(np.zeros(2, dtype=np.float32), prior_variance=1e100)
-    with pytest.raises(gr.NumericalError):
-        belief.update(np.ones((1, 2), dtype=np.float32), np.ones(2, dtype=np.float32))
+@pytest.mark.parametrize(("name", "value"), [("prior_variance", 1e100), ("prior_variance", 1e-80)])
+def test_a_prior_beyond_the_dtype_is_refused(name, value):
+    """Its root, 1e-50 or 1e40, would be zero or infinite in float32."""
+    with pytest.raises(ValueError, match=rf"{name} leaves the range of float32"):
+        gr.full_belief(np.zeros(2, dtype=np.float32), **{name: value})
+
+
+@pytest.mark.parametrize(("name", "value"), [("forgetting", 1e-100), ("noise", 1e-80)])
+def test_a_prediction_beyond_the_dtype_is_refused(name, value):
+    belief = gr.full_belief(np.zeros(2, dtype=np.float32), prior_variance=1.0)
+    with pytest.raises(ValueError, match=rf"{name} leaves the range of float32"):
+        belief.predict(**{name: value})
+
+
+def test_wind_up_beyond_the_dtype_is_an_error():
+    """A direction that no row reaches, forgotten 4,000 times by 0.5: the covariance would be 2^4000."""
+
+    def forget() -> None:
+        belief = gr.full_belief(np.zeros(2), prior_variance=1.0)
+        for _ in range(4000):
+            belief, _ = belief.predict(forgetting=0.5).update(np.array([[1.0, 0.0]]), np.array([1.0, 0.0]))
+            belief.covariance()
+
+    with pytest.raises(gr.NumericalError, match=r"singular|overflowed"):
+        forget()
 
 
 @given(m=st.integers(1, 6), size=st.integers(1, 5), exponent=st.integers(-12, 12), seed=st.integers(0, 10**6))

@@ -248,3 +248,17 @@ def test_saturated_softmax_against_high_precision(saturation, right_label, with_
         innovation = (np.eye(classes)[y] - p).ravel()
         wrong, _ = oracles.ekf_update(np.zeros_like(theta), p0 * np.eye(theta.size), H, innovation, R)
         assert np.linalg.norm(wrong - step) > 1e-6 * np.linalg.norm(step)
+
+
+def test_coefficients_that_do_not_give_the_gradient_are_refused():
+    """The step is made from c; a g that does not belong to it would be ignored without a word."""
+    belief = gr.full_belief(np.zeros(2), prior_variance=1.0)
+    with pytest.raises(ValueError, match=r"coefficients must satisfy g = B\^T c"):
+        gr.kalman_update(
+            np.zeros(2),
+            belief,
+            np.eye(2),
+            np.array([1.0, 0.0]),
+            num_examples=1,
+            coefficients=np.array([0.0, 5.0]),
+        )
