@@ -13,7 +13,7 @@ _WEIGHT = 0.3
 
 
 def average_is_that_of_the_factors(case: CurvatureCase) -> None:
-    """Weight 0: old; 1: new; between them that of A and of G, else that of the matrix; solvable."""
+    """``average``, if there is one: its ends, and of A and G each."""
     average = getattr(case.structure, "average", None)
     if average is None:
         return
@@ -43,7 +43,7 @@ def average_is_that_of_the_factors(case: CurvatureCase) -> None:
 
 
 def average_is_linear_in_each_factor(case: CurvatureCase) -> None:
-    """Signals times 2 averaged with the signals: ``(1 - w + 4 w) C``; activations alike."""
+    """Signals, activations times 2: ``(1 - w + 4 w) C``."""
     average = getattr(case.structure, "average", None)
     if average is None:
         return

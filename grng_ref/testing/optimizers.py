@@ -201,7 +201,7 @@ def info_is_that_of_the_problem(case: OptimizerCase) -> None:
 
 
 def draws_are_repeatable(case: OptimizerCase) -> None:
-    """``samples`` or ``probes`` of an info, given back: the same step."""
+    """Samples or probes of an info, given back: the same step."""
     for optimizer, theta, state, x, y in case.walk():
         delta, after, info = optimizer.update(theta, state, x, y)
         for name, drawn in _draws_of(info).items():
@@ -240,7 +240,7 @@ def draws_differ_between_steps(case: OptimizerCase) -> None:
 
 
 def draws_follow_the_seed(case: OptimizerCase) -> None:
-    """Labels of ``default_rng([seed, step])``, if there is a ``seed``."""
+    """Labels of ``default_rng([seed, step])`` for a ``seed``."""
     for number, (optimizer, theta, state, x, y) in enumerate(case.walk()):
         samples = optimizer.update(theta, state, x, y)[2].samples
         seed = getattr(optimizer, "seed", None)
@@ -253,7 +253,7 @@ def draws_follow_the_seed(case: OptimizerCase) -> None:
 
 
 def unused_draws_are_refused(case: OptimizerCase) -> None:
-    """ValueError for ``samples`` or ``probes`` that a step ignores."""
+    """ValueError for samples or probes that a step ignores."""
     for optimizer, theta, state, x, y in case.walk():
         used = _draws_of(optimizer.update(theta, state, x, y)[2])
         given = {"samples": case.problem.sample(theta, x, rng=0), "probes": theta[None, :]}
