@@ -44,8 +44,7 @@ for label, found in comparisons.items():
 if len(sys.argv) > 1:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10.5, 4.4), layout="constrained")
-    error, cosine = figure.subplots(1, 2, sharex=True)
+    error, cosine = Figure(figsize=(10.5, 4.4), layout="constrained").subplots(1, 2, sharex=True)
     for label, _, _, colour, marker in STRUCTURES:
         style = {"color": colour, "marker": marker, "fillstyle": "none", "linewidth": 1.2, "label": label}
         error.semilogy([c.relative_error for c in comparisons[label]], **style)
@@ -54,5 +53,7 @@ if len(sys.argv) > 1:
     error.set_yticks([0.2, 0.3, 0.5, 0.7, 1.0, 1.5], ["0.2", "0.3", "0.5", "0.7", "1 (no step)", "1.5"])
     error.set(title="relative error against the exact step", xlabel="training step")
     cosine.set(title="cosine with the exact step", xlabel="training step", xticks=range(0, STEPS, 5))
-    figure.legend(*error.get_legend_handles_labels(), loc="outside right center")
-    figure.savefig(sys.argv[1], dpi=120)
+    error.grid(color="0.9")
+    cosine.grid(color="0.9")
+    error.figure.legend(*error.get_legend_handles_labels(), loc="outside right center")
+    error.figure.savefig(sys.argv[1], dpi=120)

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Protocol
 
 from ..arrays import Array, NumericalError, check_choice, check_finite, check_real, check_shape, namespace
 from ..arrays.linalg import norm, quiet
-from ..solvers import SolveResult, failure
+from ..solvers import SolveResult, failure, solve_conjugate_gradient
+from ..solvers.result import Apply
 
 
 class Curvature:
@@ -55,6 +56,12 @@ class Curvature:
         self, v: Array, damping: float, damping_kind: str, method: str, coefficients: Array | None
     ) -> SolveResult:
         raise NotImplementedError
+
+    def _inverse(self, damping: float) -> Apply:
+        """``r -> (C + a I)^{-1} r`` for many r, by the default damping kind; a subclass may factor once."""
+        kind = self._damping_kind(None)
+        method = self._auto(damping, kind)
+        return lambda r: self._solve(r, damping, kind, method, None).x
 
     def _terms(self, coefficients: Array | None) -> float:
         """``|B|_F |c|``, the size of the terms of ``v = B^T c``; 0 without c. ``|B|_F^2`` is the trace."""
@@ -105,6 +112,7 @@ class Curvature:
         damping_kind: str | None = None,
         method: str = "auto",
         coefficients: Array | None = None,
+        preconditioner: Curvature | None = None,
     ) -> Array:
         """``(C + damping I)^{-1} v`` (P,), or an error; see `solve` for the arguments and the result.
 
@@ -114,7 +122,13 @@ class Curvature:
             The solve failed; carries the SolveResult.
         """
         result = solve(
-            self, v, damping=damping, damping_kind=damping_kind, method=method, coefficients=coefficients
+            self,
+            v,
+            damping=damping,
+            damping_kind=damping_kind,
+            method=method,
+            coefficients=coefficients,
+            preconditioner=preconditioner,
         )
         raise_on_failure(result, damping)
         return result.x
@@ -152,6 +166,7 @@ def solve(
     damping_kind: str | None = None,
     method: str = "auto",
     coefficients: Array | None = None,
+    preconditioner: Curvature | None = None,
 ) -> SolveResult:
     """Solve ``(C + damping I) x = v`` and say how well; failed numerics are a status, not an error.
 
@@ -165,11 +180,14 @@ def solve(
     damping_kind : {None, "exact", "factored"}
         ``None``: exact where the structure has it. ``"factored"`` (Kronecker structures):
         ``(G + sqrt(a)/pi I) kron (A + pi sqrt(a) I)``, ``pi^2 = (tr A/dim A)/(tr G/dim G)``.
-    method : {"auto", "cholesky", "gram", "eigh", "newton_schulz"}
+    method : {"auto", "cholesky", "gram", "cg", "eigh", "newton_schulz"}
         What the structure has; the result names what ran. ``"auto"`` chooses by cost, and takes the
         eigenbasis where Cholesky finds the damped matrix singular.
     coefficients : array (rows,), optional
         c with ``v = B^T c``, where known; used by the Gram form.
+    preconditioner : Curvature, optional
+        Of any structure, of the same size; for ``method="cg"`` and a > 0. Its own damped solve is the
+        preconditioner.
 
     Raises
     ------
@@ -187,8 +205,17 @@ def solve(
     kind = curvature._damping_kind(damping_kind)
     check_choice("method", method, ("auto", *curvature.solvers[kind]))
     chosen = curvature._auto(a, kind) if method == "auto" else method
+    _check_preconditioner(preconditioner, chosen, a, curvature)
     try:
         with quiet():
+            if chosen == "cg":
+                return solve_conjugate_gradient(
+                    lambda x: curvature._product(x[:, None])[:, 0] + a * x,
+                    v,
+                    precondition=None if preconditioner is None else preconditioner._inverse(a),
+                    terms=curvature._terms(coefficients),
+                    singular=a == 0.0,
+                )
             result = curvature._solve(v, a, kind, chosen, coefficients)
             failed = result.status == "not_positive_definite" and chosen == "cholesky"
             if failed and method == "auto" and "eigh" in curvature.solvers[kind]:
@@ -198,6 +225,23 @@ def solve(
         return result
     except NumericalError:  # an overflow on the way, where not even a factorization can start
         return failure(xp.zeros_like(v), "not_finite", chosen)
+
+
+def _check_preconditioner(preconditioner: Any, method: str, damping: float, curvature: Curvature) -> None:
+    if preconditioner is None:
+        return
+    if not isinstance(preconditioner, Curvature):
+        got = type(preconditioner).__name__
+        raise TypeError(f"preconditioner must be a Curvature, as gr.fisher returns, got {got}")
+    if method != "cg":
+        raise ValueError(f"preconditioner belongs to method='cg', got method={method!r}")
+    if damping == 0.0:
+        raise ValueError(
+            "preconditioner needs a damping > 0, got 0: the minimum-norm solution is found without one"
+        )
+    if preconditioner.shape != curvature.shape:
+        raise ValueError(f"preconditioner must have shape {curvature.shape}, got {preconditioner.shape}")
+    namespace(curvature=curvature._template, preconditioner=preconditioner._template)
 
 
 def raise_on_failure(result: SolveResult, damping: float) -> None:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..arrays import Array, namespace
-from ..arrays.linalg import diagonal
+from ..arrays.linalg import add_to_diagonal, cholesky, cholesky_solve, diagonal
 from ..solvers import SolveResult
+from ..solvers.result import Apply
 from .base import Curvature
 from .dense import fisher_matrix
 from .full import DENSE_SOLVERS, logdet_dense
@@ -24,7 +25,7 @@ class BlockDiagonalFisher(Curvature):
 
     blocks: tuple[Array, ...]
 
-    solvers: ClassVar[dict[str, tuple[str, ...]]] = {"exact": ("cholesky", "eigh", "newton_schulz")}
+    solvers: ClassVar[dict[str, tuple[str, ...]]] = {"exact": ("cholesky", "cg", "eigh", "newton_schulz")}
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -58,6 +59,17 @@ class BlockDiagonalFisher(Curvature):
 
     def _auto(self, damping: float, damping_kind: str) -> str:
         return "cholesky" if damping > 0.0 else "eigh"
+
+    def _inverse(self, damping: float) -> Apply:
+        factors = [cholesky(add_to_diagonal(block, damping)) for block in self.blocks]
+        if any(factor is None for factor in factors):
+            return super()._inverse(damping)
+
+        def apply(r: Array) -> Array:
+            parts = zip(factors, split(r, self.sizes), strict=True)
+            return namespace(r=r).concat([cholesky_solve(factor, part) for factor, part in parts])
+
+        return apply
 
     def _solve(
         self, v: Array, damping: float, damping_kind: str, method: str, coefficients: Array | None

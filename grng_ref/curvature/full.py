@@ -31,7 +31,7 @@ class FullFisher(Curvature):
     rows: DenseRows | LayerRows
 
     solvers: ClassVar[dict[str, tuple[str, ...]]] = {
-        "exact": ("gram", "cholesky", "eigh", "newton_schulz"),
+        "exact": ("gram", "cholesky", "cg", "eigh", "newton_schulz"),
     }
 
     @property

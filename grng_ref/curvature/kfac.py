@@ -30,7 +30,7 @@ from ..arrays.linalg import (
 )
 from ..solvers import SolveResult, failure, newton_schulz_inverse
 from ..solvers.eigenbasis import logdet_of_spectrum, numerical_rank, truncated_inverse, where_zero
-from ..solvers.result import Status, refine
+from ..solvers.result import Apply, Status, refine
 from .base import Curvature, raise_on_failure
 from .full import logdet_dense
 from .parts import blend, block_matrix, join_results, layer_matrices
@@ -263,7 +263,10 @@ class KroneckerFactored(Curvature):
 
     factors: tuple[tuple[Array, Array], ...]
 
-    solvers: ClassVar[dict[str, tuple[str, ...]]] = KRONECKER_SOLVERS
+    solvers: ClassVar[dict[str, tuple[str, ...]]] = {
+        "exact": (*KRONECKER_SOLVERS["exact"], "cg"),
+        "factored": KRONECKER_SOLVERS["factored"],
+    }
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
@@ -308,6 +311,19 @@ class KroneckerFactored(Curvature):
 
     def _auto(self, damping: float, damping_kind: str) -> str:
         return auto_method(damping, damping_kind)
+
+    def _inverse(self, damping: float) -> Apply:
+        found = [_eigen_inverse(A, G, damping) for A, G in self.factors]
+        inverses = [inverse for inverse in found if isinstance(inverse, _Inverse)]
+        if len(inverses) < len(found):
+            return super()._inverse(damping)
+
+        def apply(r: Array) -> Array:
+            xp = namespace(r=r)
+            layers = zip(inverses, layer_matrices(r[:, None], self.shapes), strict=True)
+            return xp.concat([xp.reshape(inverse.apply(layer[0, :, :]), (-1,)) for inverse, layer in layers])
+
+        return apply
 
     def _solve(
         self, v: Array, damping: float, damping_kind: str, method: str, coefficients: Array | None

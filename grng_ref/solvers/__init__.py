@@ -1,6 +1,7 @@
 """Solvers for ``(C + a I) x = v`` without an explicit inverse; every result carries its residual."""
 
 from .cholesky import solve_cholesky
+from .conjugate_gradient import solve_conjugate_gradient
 from .eigenbasis import logdet_of_spectrum, solve_eigenbasis, spectral_inverse, truncated_inverse
 from .gram import RowFactor, solve_gram
 from .newton_schulz import InverseResult, newton_schulz_inverse, solve_newton_schulz
@@ -17,6 +18,7 @@ __all__ = [
     "refine",
     "scaled_residual",
     "solve_cholesky",
+    "solve_conjugate_gradient",
     "solve_eigenbasis",
     "solve_gram",
     "solve_newton_schulz",

@@ -122,12 +122,13 @@ def refine(
         status = "not_finite"
     elif not residual <= ACCEPTED_RESIDUAL:
         status = "inaccurate" if outside is None else "outside_range"
-    elif outside is not None and terms == 0.0 and _is_more_than_roundoff(outside, v):
+    elif outside is not None and terms == 0.0 and is_more_than_roundoff(outside, v):
         status = "outside_range"
     return SolveResult(x, status, steps if iterations is None else iterations, residual, rank, method)
 
 
-def _is_more_than_roundoff(part: Array, v: Array) -> bool:
+def is_more_than_roundoff(part: Array, v: Array) -> bool:
+    """Whether a part of v exceeds ``sqrt(n eps) |v|``."""
     return norm(part) > math.sqrt(math.prod(v.shape) * epsilon(v)) * norm(v)
 
 

@@ -161,8 +161,8 @@ def gauss_newton_for_the_hessian(patch):
 
 
 def damping_added_twice(patch):
-    def wrong(matrix, v, *, damping):
-        return solve_cholesky(matrix, v, damping=2 * damping)
+    def wrong(matrix, v, *, damping, **options):
+        return solve_cholesky(matrix, v, damping=2 * damping, **options)
 
     patch.setitem(DENSE_SOLVERS, "cholesky", wrong)
 
