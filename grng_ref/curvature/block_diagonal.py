@@ -83,6 +83,8 @@ class BlockDiagonalFisher(Curvature):
 class BlockDiagonalStructure:
     """The factory of `BlockDiagonalFisher`."""
 
+    solvers: ClassVar[dict[str, tuple[str, ...]]] = BlockDiagonalFisher.solvers
+
     def build(self, activations: tuple[Array, ...], score_signals: tuple[Array, ...]) -> BlockDiagonalFisher:
         """The blocks from layer inputs (N, d_in[+1]) and score signals (N, K', d_out)."""
         rows = layer_rows(activations, score_signals)

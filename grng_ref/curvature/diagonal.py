@@ -71,6 +71,8 @@ class DiagonalFisher(Curvature):
 class DiagonalStructure:
     """The factory of `DiagonalFisher`."""
 
+    solvers: ClassVar[dict[str, tuple[str, ...]]] = DiagonalFisher.solvers
+
     def build(self, activations: tuple[Array, ...], score_signals: tuple[Array, ...]) -> DiagonalFisher:
         """``(1/N) sum_n (sum_k D_nk^2) (x) abar_n^2``, without forming B."""
         return DiagonalFisher(layer_rows(activations, score_signals).diagonal())

@@ -137,6 +137,8 @@ def _solve_layer(one: EigenbasisLayer, v: Array, damping: float, terms: float) -
 class EKFACStructure:
     """The factory of `EKFAC`."""
 
+    solvers: ClassVar[dict[str, tuple[str, ...]]] = EKFAC.solvers
+
     def build(self, activations: tuple[Array, ...], score_signals: tuple[Array, ...]) -> EKFAC:
         """From layer inputs (N, d_in[+1]) and score signals (N, K', d_out)."""
         rows = layer_rows(activations, score_signals)

@@ -80,6 +80,8 @@ class FullFisher(Curvature):
 class FullStructure:
     """The factory of `FullFisher`."""
 
+    solvers: ClassVar[dict[str, tuple[str, ...]]] = FullFisher.solvers
+
     def build(self, activations: tuple[Array, ...], score_signals: tuple[Array, ...]) -> FullFisher:
         """F from layer inputs (N, d_in[+1]) and score signals (N, K', d_out)."""
         return FullFisher(layer_rows(activations, score_signals))

@@ -354,6 +354,8 @@ def average_factors(old: Factors, new: Factors, weight: float) -> Factors:
 class KFACStructure:
     """The factory of K-FAC curvatures."""
 
+    solvers: ClassVar[dict[str, tuple[str, ...]]] = KroneckerFactored.solvers
+
     def build(self, activations: tuple[Array, ...], score_signals: tuple[Array, ...]) -> KroneckerFactored:
         """The factors from layer inputs (N, d_in[+1]) and score signals (N, K', d_out)."""
         rows = layer_rows(activations, score_signals)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..arrays import Array, epsilon, namespace
 from ..arrays.linalg import norm, transpose
@@ -23,6 +24,8 @@ class OptimalKroneckerStructure:
     ``G <- (1/N) sum_n (abar_n^T A abar_n) D_n^T D_n / |A|^2``.
     Every half step is a least-squares fit, so the error never rises; the start is K-FAC.
     """
+
+    solvers: ClassVar[dict[str, tuple[str, ...]]] = KroneckerFactored.solvers
 
     def build(self, activations: tuple[Array, ...], score_signals: tuple[Array, ...]) -> KroneckerFactored:
         """The factors from layer inputs (N, d_in[+1]) and score signals (N, K', d_out)."""

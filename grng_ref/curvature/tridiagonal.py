@@ -269,6 +269,8 @@ def _columns(layers: Sequence[Array]) -> Array:
 class TridiagonalKFACStructure:
     """The factory of block-tridiagonal K-FAC curvatures."""
 
+    solvers: ClassVar[dict[str, tuple[str, ...]]] = TridiagonalKFAC.solvers
+
     def build(self, activations: tuple[Array, ...], score_signals: tuple[Array, ...]) -> TridiagonalKFAC:
         """The factors from layer inputs (N, d_in[+1]) and score signals (N, K', d_out)."""
         rows = layer_rows(activations, score_signals)

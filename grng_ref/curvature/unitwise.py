@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..arrays import Array, namespace
 from ..arrays.linalg import transpose
@@ -17,6 +18,8 @@ class UnitwiseStructure:
     The block of unit i is ``(1/N) sum_n (sum_k D_nki^2) abar_n abar_n^T``. A row of Wbar holds the incoming
     parameters of one unit, so these are consecutive blocks of theta, finer than the layers'.
     """
+
+    solvers: ClassVar[dict[str, tuple[str, ...]]] = BlockDiagonalFisher.solvers
 
     def build(self, activations: tuple[Array, ...], score_signals: tuple[Array, ...]) -> BlockDiagonalFisher:
         """One block (d_in[+1], d_in[+1]) a unit, from layer inputs and score signals."""

@@ -11,7 +11,6 @@ from .base import Schedule, check_schedule
 
 REGULARIZATIONS = ("none", "implicit", "explicit")
 HESSIAN_PRODUCTS = ("exact", "finite_difference")
-_DAMPING_KINDS = ("exact", "factored")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +47,7 @@ class CurvatureOptions:
         structure = find_structure(self.structure)
         check_choice("kind", self.kind, KINDS)
         check_integer("num_samples", self.num_samples, minimum=1)
-        if self.damping_kind is not None:
-            check_choice("damping_kind", self.damping_kind, _DAMPING_KINDS)
+        self._check_solver(getattr(structure, "solvers", None))
         check_integer("refresh", self.refresh, minimum=1)
         if self.ema is None:
             return
@@ -65,6 +63,14 @@ class CurvatureOptions:
                 "method must not be 'gram' with ema: an average of Fisher matrices has no score rows; got "
                 f"ema={self.ema}. Use method='auto'"
             )
+
+    def _check_solver(self, solvers: dict[str, tuple[str, ...]] | None) -> None:
+        """Refuse now what every solve would refuse; a structure of the user's may not say what it has."""
+        if solvers is None:
+            return
+        kind = next(iter(solvers)) if self.damping_kind is None else self.damping_kind
+        check_choice("damping_kind", kind, solvers)
+        check_choice("method", self.method, ("auto", *solvers[kind]))
 
     @property
     def keeps_curvature(self) -> bool:

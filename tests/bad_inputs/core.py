@@ -217,7 +217,7 @@ TABLE: dict[str, list[tuple[Any, ...]]] = {
         ("v of another dtype", lambda: gr.solve(KFAC, G.astype(F32), damping=0.1),
          T_, "v", CAST, "float32 but curvature has float64"),
         ("unknown method", lambda: gr.solve(FULL, G, damping=0.1, method="lu"),
-         V_, "method", "'auto', 'gram', 'cholesky', 'eigh', 'newton_schulz'", "got 'lu'"),
+         V_, "method", "'auto', 'gram', 'cholesky', 'cg', 'eigh', 'newton_schulz'", "got 'lu'"),
         ("damping kind that it lacks", lambda: gr.solve(FULL, G, damping=0.1, damping_kind="factored"),
          V_, "damping_kind", "'exact'", "got 'factored'"),
         ("wrong length of coefficients", lambda: gr.solve(FULL, G, damping=0.1, coefficients=G),
