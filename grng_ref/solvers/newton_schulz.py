@@ -12,7 +12,10 @@ from .result import SolveResult, Status, refine
 
 @dataclass(frozen=True)
 class InverseResult:
-    """An approximate inverse X of M, with the residual ``|I - M X|_F`` that says how good it is."""
+    """An approximate inverse X of M, or inverse p-th root, and how good it is.
+
+    ``residual`` is ``|I - M X|_F``, for a root ``|I - M X^p|_F``.
+    """
 
     inverse: Array
     status: Status
@@ -59,7 +62,7 @@ def newton_schulz_inverse(
         error = unit - matrix @ x
         return error, norm(error)
 
-    bound = _row_sum_norm(matrix)
+    bound = row_sum_norm(matrix)
     if bound == 0.0:
         return InverseResult(matrix, "not_positive_definite", 0, math.sqrt(n))
     x = unit / bound
@@ -113,7 +116,7 @@ def solve_newton_schulz(
     return result
 
 
-def _row_sum_norm(matrix: Array) -> float:
+def row_sum_norm(matrix: Array) -> float:
     """``|M|_inf``: the largest absolute row sum, an upper bound of the largest eigenvalue."""
     xp = namespace(matrix=matrix)
     return float(xp.max(xp.sum(xp.abs(matrix), axis=1)))
