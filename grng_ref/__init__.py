@@ -1,4 +1,4 @@
-"""grng_ref: the reference implementation of gradient-regularized natural gradients.
+"""grng_ref: gradient-regularized natural gradients, as a reference for other implementations.
 
 Functions on arrays of NumPy, CuPy, PyTorch, JAX or array-api-strict: exact and structured Fisher matrices,
 NGD, RING, RENG and R-Kalman on small networks with hand-written derivatives.

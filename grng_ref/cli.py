@@ -26,7 +26,7 @@ def build_app() -> typer.Typer:
     import typer
 
     app = typer.Typer(
-        help="Tools around the reference implementation of gradient-regularized natural gradients.",
+        help="Tools around gradient-regularized natural gradients and their reference implementation.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,

@@ -1,4 +1,4 @@
-"""What is normalised how: one frozen record that every report and every test vector prints."""
+"""What is normalised how, in one frozen record; reports carry a copy of it."""
 
 from __future__ import annotations
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypedDict
 
 PACKAGES = (
@@ -19,7 +21,13 @@ PACKAGES = (
     "python-flint",
     "scikit-learn",
     "threadpoolctl",
+    "joblib",
+    "torch",
+    "jax",
+    "jaxlib",
+    "cupy",
 )
+_DISTRIBUTIONS = {"cupy": ("cupy-cuda13x", "cupy-cuda12x", "cupy")}
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_CORETYPE")
 
 
@@ -32,6 +40,8 @@ class EnvironmentStamp(TypedDict):
     platform: str
     machine: str
     cpu_count: int | None
+    processor: str
+    accelerators: dict[str, list[str]]
     packages: dict[str, str | None]
     blas: list[dict[str, Any]]
     thread_variables: dict[str, str]
@@ -40,6 +50,7 @@ class EnvironmentStamp(TypedDict):
 def environment_stamp() -> EnvironmentStamp:
     """Versions, BLAS libraries with their threads, platform and Python, JSON-serialisable.
 
+    Accelerators are named by the array libraries that this process has loaded; none is loaded for it.
     A package that is not installed has the version ``None``. Every BLAS entry says whose it is
     (``owner``: numpy or scipy wheels carry one each); where threadpoolctl is not installed, the entries are
     those of the build configurations, without threads. Nothing that names a person, a host or a path is
@@ -52,6 +63,8 @@ def environment_stamp() -> EnvironmentStamp:
         "platform": platform.platform(),
         "machine": platform.machine(),
         "cpu_count": os.cpu_count(),
+        "processor": _processor(),
+        "accelerators": _accelerators(),
         "packages": {name: _version(name) for name in PACKAGES},
         "blas": _loaded_blas() if _version("threadpoolctl") else _built_blas(),
         "thread_variables": {k: os.environ[k] for k in _THREAD_VARIABLES if k in os.environ},
@@ -85,10 +98,49 @@ def _own_version() -> str:
 
 
 def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    for name in _DISTRIBUTIONS.get(package, (package,)):
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def _processor() -> str:
+    """The processor's model where the system tells it, else its architecture."""
+    with contextlib.suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
+        for line in lines:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _accelerators() -> dict[str, list[str]]:
+    """Names of the devices besides the processor, for each array library that is loaded."""
+    found = {}
+    for library, names in _DEVICE_NAMES.items():
+        module = sys.modules.get(library)
+        if module is None:
+            continue
+        try:
+            devices = names(module)
+        except Exception:  # noqa: BLE001 - a driver that is missing or broken, in each library's own words
+            devices = []
+        if devices:
+            found[library] = devices
+    return found
+
+
+def _cupy_devices(cupy: Any) -> list[str]:
+    runtime = cupy.cuda.runtime
+    return [runtime.getDeviceProperties(i)["name"].decode() for i in range(runtime.getDeviceCount())]
+
+
+_DEVICE_NAMES: dict[str, Callable[[Any], list[str]]] = {
+    "cupy": _cupy_devices,
+    "torch": lambda torch: [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    "jax": lambda jax: [d.device_kind for d in jax.devices() if d.platform != "cpu"],
+}
 
 
 def _loaded_blas() -> list[dict[str, Any]]:

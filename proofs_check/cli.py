@@ -39,12 +39,25 @@ Jobs = Annotated[int, typer.Option(help="Worker processes.")]
 Full = Annotated[bool, typer.Option("--full", help="The full number of trials where a claim samples.")]
 Seed = Annotated[int, typer.Option(help="Offset of all random draws.")]
 Json = Annotated[bool, typer.Option("--json", help="The machine-readable result on standard output.")]
+File = Annotated[Path | None, typer.Option(help="A Python file with claims, in place of the default suite.")]
 Out = Annotated[Path | None, typer.Option(help="Write a report; the suffix says how: json, md, html or tex.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"proofs-check {gr.__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+]
 
 
 @app.callback(invoke_without_command=True)
 def check(
     context: typer.Context,
+    version: Version = False,
     only: Only = None,
     backend: Backend = "numpy",
     device: Device = None,
@@ -58,7 +71,7 @@ def check(
     """Compare the structured and the Kalman updates with the exact inverse-Fisher updates.
 
     Without a command, runs the default suite. Exit status: 0 every verdict is as expected and every planted
-    error was caught, 1 something is not, 2 wrong use.
+    error was caught, 1 something is not, 2 wrong use, 130 interrupted.
     """
     if context.invoked_subcommand is None:
         _run(DEFAULT_SUITE, only, (backend, dtype, device, full, seed), jobs, json_, out)
@@ -88,21 +101,22 @@ def run_file(
 
 
 @app.command("list")
-def list_claims() -> None:
-    """List the claims of the default suite."""
+def list_claims(file: File = None) -> None:
+    """List the claims of the default suite, or of a file of your own."""
     with _wrong_use():
-        suite = _load(DEFAULT_SUITE)
+        suite = _load(file or DEFAULT_SUITE)
     rows = [(c.id, c.kind, c.expected, " ".join(c.statement.split())) for c in suite.claims]
     terminal.print_claims(rows, ("claim", "kind", "expected", "statement"), sys.stdout)
 
 
 @app.command("show")
-def show(id: Annotated[str, typer.Argument(help="A claim's id.")]) -> None:
+def show(id: Annotated[str, typer.Argument(help="A claim's id.")], file: File = None) -> None:
     """Show one claim: statement, source, kind, expected verdict, parameters, how it could fail."""
     with _wrong_use():
-        suite = _load(DEFAULT_SUITE)
+        suite = _load(file or DEFAULT_SUITE)
         if id not in (one.id for one in suite.claims):
-            raise ValueError(f"no claim {id!r}; proofs-check list names them all{_similar(id, suite)}")
+            of = f" --file {file}" if file else ""
+            raise ValueError(f"no claim {id!r}; proofs-check list{of} names them all{_similar(id, suite)}")
     claim = suite[id]
     typer.echo(claim.id)
     for name in ("statement", "source", "kind", "expected"):
@@ -127,8 +141,7 @@ def _run(
         run = Run(backend, dtype, device, full, seed)
         if out is not None:
             check_suffix(out)
-            if not out.parent.is_dir():
-                raise FileNotFoundError(f"no such directory for the report: {out.parent}")
+            _check_writable(out)
         if jobs < 1:
             raise ValueError(f"jobs must be at least 1, got {jobs}")
         if backend == "jax" and dtype == "float64":
@@ -140,16 +153,33 @@ def _run(
         if only and not patterns:
             raise ValueError(f"only must name ids or patterns, got {', '.join(map(repr, only))}")
         chosen = select(suite, patterns)
-    with terminal.progress(len(chosen)) as on_result:
-        result = run_suite(suite, run, only=patterns, jobs=jobs, on_result=on_result)
+    with terminal.progress(len(chosen)) as bar:
+        result = run_suite(
+            suite, run, only=patterns, jobs=jobs, on_result=bar.finish, on_start=bar.start
+        )  # fmt: skip
     record = to_record(result)
-    if out is not None:
-        write_report(result, out)
+    # printed first: the disk may have filled up while the claims ran
     if as_json:
         sys.stdout.write(to_json(record))
     else:
         terminal.print_result(record, sys.stdout)
+    if out is not None:
+        with _wrong_use():
+            write_report(result, out)
+    if result.interrupted:
+        raise typer.Exit(130)
     raise typer.Exit(0 if result.ok else 1)
+
+
+def _check_writable(path: Path) -> None:
+    """Raise unless the report can be written here; what stands there stays as it is."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"no such directory for the report: {path.parent}")
+    existed = path.exists()
+    with path.open("a"):
+        pass
+    if not existed:
+        path.unlink()
 
 
 def _load(origin: str | Path) -> Suite:
@@ -169,7 +199,7 @@ def _wrong_use() -> Iterator[None]:
     """Turn the errors of a wrong command into a message and exit status 2."""
     try:
         yield
-    except (ValueError, FileNotFoundError, gr.BackendError) as error:
+    except (ValueError, OSError, gr.BackendError) as error:
         typer.echo(f"proofs-check: {error}", err=True)
         raise typer.Exit(2) from None
 

@@ -83,6 +83,10 @@ class Instance:
         """N."""
         return int(self.x.shape[0])
 
+    def outputs(self) -> np.ndarray:
+        """Outputs f (N, K) at theta, on the host."""
+        return on_host(self.problem.outputs(self.theta, self.x))
+
     def gradient(self) -> Any:
         """The gradient (P,) of the mean loss at theta, on the observed labels."""
         return self.problem.gradient(self.theta, self.x, self.y)

@@ -3,7 +3,8 @@
 The four verdicts mean different things, and no constructor here blurs them:
 
 certified
-    Proved, with rigorous bounds (enclosures), for the instances named.
+    Proved, with rigorous bounds (enclosures), for the instances named. Nothing in this module proves
+    anything: a claim that does says by which rigorous method, in `Finding.certificate`.
 holds
     Held on the sample that was run. Floating-point agreement on a sample is never a proof, so the
     constructors of this module say "holds" at best.
@@ -23,7 +24,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.optimize import brentq
+from scipy.special import log_ndtr, ndtri
 
 import grng_ref as gr
 
@@ -42,8 +44,10 @@ _POSITIVE = ("certified", "holds")
 class Finding:
     """The outcome of one check: what was measured, against what, and the verdict.
 
-    Every finding is put as *measured <= threshold*. A finding that contradicts its own numbers cannot be
-    made: "certified" and "holds" need finite numbers with measured <= threshold.
+    Every finding is put as *measured <= threshold*. A finding that contradicts its own numbers, or says
+    more than its evidence, cannot be made: "certified" and "holds" need finite numbers with measured <=
+    threshold, "certified" the name of a rigorous method, and "refuted" a witness and measured > threshold
+    (or a number that is NaN, which compares with nothing).
 
     Parameters
     ----------
@@ -61,12 +65,16 @@ class Finding:
         The worst instance; must be representable in JSON.
     control : Finding, optional
         The finding of the *negative control*: a planted error run through exactly the same check.
+    certificate : str
+        The rigorous method behind "certified" (interval arithmetic, exact rationals, ...); empty otherwise.
+    parts : tuple of Finding
+        What `combine` made this one of, without their controls; empty for a finding of its own.
 
     Raises
     ------
     ValueError
-        Unknown verdict, empty detail, a verdict that contradicts the numbers, a witness that JSON cannot
-        hold, a control with a control of its own.
+        Unknown verdict, empty detail, a verdict that contradicts the numbers or lacks its evidence, a
+        witness that JSON cannot hold, a control with a control of its own.
     """
 
     verdict: str
@@ -77,6 +85,8 @@ class Finding:
     reason: str = ""
     witness: Any = None
     control: Finding | None = None
+    certificate: str = ""
+    parts: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
         if self.verdict not in VERDICTS:
@@ -91,8 +101,18 @@ class Finding:
                 f"verdict {self.verdict!r} needs finite measured <= threshold, got measured {measured} "
                 f"and threshold {threshold}"
             )
+        if self.verdict == "certified":
+            _check_text("certificate", self.certificate)
+        elif self.certificate:
+            raise ValueError(f"certificate belongs to the verdict 'certified', got {self.verdict!r} with one")
+        if self.verdict == "refuted" and (self.witness is None or measured <= threshold):
+            raise ValueError(
+                "verdict 'refuted' needs a witness and measured > threshold, got witness "
+                f"{self.witness!r}, measured {measured} and threshold {threshold}"
+            )
         if math.isnan(margin):
             margin = 1.0 - measured / threshold if threshold != 0 else -measured
+        margin += 0.0  # -0.0 becomes 0.0
         try:
             json.dumps(self.witness)
         except (TypeError, ValueError) as error:
@@ -243,6 +263,53 @@ def inequality(
     )
 
 
+def at_most(
+    values: Any,
+    limit: float,
+    *,
+    reason: str,
+    detail: str,
+) -> Finding:
+    """Finding of *value <= limit* for every one of some numbers that have a unit of their own.
+
+    ``measured = max values``, for counts, or residuals in units of roundoff, whose limit exceeds one.
+
+    Parameters
+    ----------
+    values : array of any backend, or number
+    limit : float
+        Finite.
+    reason : str
+        Where the limit comes from.
+    detail : str
+        What was run, on how many instances.
+
+    Returns
+    -------
+    Finding
+        "holds", "refuted" (with the largest as witness) or "undecided" (a non-finite value).
+
+    Raises
+    ------
+    ValueError
+        No values, a limit that is not finite, no reason.
+    """
+    numbers = _host("values", values)
+    if numbers.size == 0:
+        raise ValueError("values must hold at least one number, got none")
+    if not math.isfinite(limit):
+        raise ValueError(f"limit must be finite, got {limit}")
+    _check_text("reason", reason)
+    if not np.isfinite(numbers).all():
+        return _non_finite({"values": numbers}, limit, detail, reason)
+    index = np.unravel_index(np.argmax(numbers), numbers.shape)
+    worst = float(numbers[index])
+    holds = worst <= limit
+    witness = None if holds else _witness(index, value=numbers)
+    verdict = "holds" if holds else "refuted"
+    return Finding(verdict, worst, limit, detail, reason=reason, witness=witness)
+
+
 def statistical(
     sample_mean: Any,
     expected: Any,
@@ -252,20 +319,25 @@ def statistical(
     detail: str,
     false_alarm: float = 1e-6,
     comparisons: int | None = None,
+    skewness: Any = 0.0,
 ) -> Finding:
     """Finding of *mean = expected* by a two-sided z-test at a sample size fixed in advance.
 
-    ``measured = max |mean - expected| / standard_error``; holds iff it is at most the normal quantile at
-    ``false_alarm / comparisons`` (Bonferroni), so a true claim fails with probability ``false_alarm`` or
-    less. There is one look at the data: never call it again with more samples after a failure.
+    ``measured = max |mean - expected| / standard_error``; holds iff it is at most the z at which
+
+        Phi(-z) (e^c + e^-c) = false_alarm / comparisons,   c = max |skewness| z^3 / (3 sqrt(num_samples)),
+
+    Bonferroni's share of the false-alarm rate with the leading (Cramer) correction of a studentized mean's
+    tails for skewed summands (Jing, Shao and Wang 2003). Without skewness that is the normal quantile. A
+    true claim then fails with probability ``false_alarm``, up to the corrections of higher order. There is
+    one look at the data: never call it again with more samples after a failure.
 
     Parameters
     ----------
     sample_mean, expected, standard_error : array of any backend, or number
         Broadcast against each other. A standard error of zero demands exact agreement.
     num_samples : int
-        Independent samples behind each mean, at least 2, fixed beforehand. The normal approximation of the
-        far tail is the caller's business: bounded summands and 1e3 samples or more.
+        Independent samples behind each mean, at least 2, fixed beforehand. Take 1e3 or more.
     detail : str
         What was run.
     false_alarm : float
@@ -273,11 +345,14 @@ def statistical(
     comparisons : int, optional
         Number of comparisons that share the false-alarm rate; the number of entries by default, more where
         a claim runs this test several times.
+    skewness : array, or number
+        Of the summands, exact or from the sample; the largest modulus counts.
 
     Returns
     -------
     Finding
-        "holds", "refuted" (with the worst entry as witness) or "undecided" (a non-finite input).
+        "holds", "refuted" (with the worst entry as witness) or "undecided" (a non-finite input, or so much
+        skewness that the correction reaches no such rate at this sample size).
 
     Raises
     ------
@@ -296,15 +371,24 @@ def statistical(
         raise ValueError(f"false_alarm must lie between 0 and 0.5, got {false_alarm}")
     if (error < 0).any():
         raise ValueError(f"standard_error must not be negative, got {error.min()}")
-    critical = float(-ndtri(false_alarm / (2 * count)))
+    skew = _host("skewness", skewness)
+    largest = float(np.abs(skew).max())
+    critical = _critical_score(false_alarm / count, largest / math.sqrt(num_samples))
     reason = (
         f"two-sided normal quantile at false-alarm rate {false_alarm:g} over {count} comparisons (Bonferroni)"
     )
+    if largest > 0:
+        reason += f", corrected for skewness {largest:.3g} of the summands"
     text = f"{detail}; z-test at the fixed sample size {num_samples}"
     if not all(np.isfinite(part).all() for part in (mean, target, error)):
         return _non_finite(
             {"sample_mean": mean, "expected": target, "standard_error": error}, critical, text, reason
         )
+    if not np.isfinite(skew).all():
+        return _non_finite({"skewness": skew}, critical, text, reason)
+    if math.isnan(critical):
+        note = f"skewness {largest:.3g} is too much for so rare a false alarm at this sample size"
+        return Finding("undecided", math.nan, critical, f"{text}; {note}", reason=reason)
     # no spread and no gap: exact agreement; no spread and a gap: infinitely many standard errors
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         gap = np.abs(mean - target)
@@ -325,23 +409,42 @@ def statistical(
 def combine(findings: Iterable[Finding]) -> Finding:
     """The worst of several findings: refuted before undecided before holds before certified.
 
-    Among equal verdicts the least margin counts. If the findings carry controls, all must, and the
-    combined control is the one that was caught *least*: one missed planted error spoils the whole.
+    Among equal verdicts the least margin counts. If the findings carry controls, all must. The combined
+    control keeps every one of them in its ``parts``, for `run_claim` to judge each: one missed planted
+    error spoils the whole, whichever verdict the claim expects.
 
     Raises
     ------
     ValueError
         No findings, or controls on some of them only.
     """
-    parts: Sequence[Finding] = tuple(findings)
-    if not parts:
+    given: Sequence[Finding] = tuple(findings)
+    if not given:
         raise ValueError("findings must hold at least one Finding, got none")
-    controls = [part.control for part in parts if part.control is not None]
-    if controls and len(controls) != len(parts):
-        raise ValueError(f"findings must all carry a control, or none: {len(controls)} of {len(parts)} do")
-    worst = min(parts, key=_badness)
-    control = max(controls, key=_badness) if controls else None
-    return dataclasses.replace(worst, detail=f"worst of {len(parts)}: {worst.detail}", control=control)
+    controls = [one.control for one in given if one.control is not None]
+    if controls and len(controls) != len(given):
+        raise ValueError(f"findings must all carry a control, or none: {len(controls)} of {len(given)} do")
+    worst = min(given, key=_badness)
+    return dataclasses.replace(
+        worst,
+        detail=f"worst of {len(given)}: {worst.detail}",
+        control=combine(controls) if controls else None,
+        parts=tuple(dataclasses.replace(part, control=None) for one in given for part in one.parts or (one,)),
+    )
+
+
+def _critical_score(rate: float, skewness: float) -> float:
+    """The z with ``Phi(-z) (e^c + e^-c) = rate``, ``c = skewness z^3 / 3``; NaN if there is none."""
+    normal = float(-ndtri(rate / 2))
+    if not skewness > 0:
+        return normal
+
+    def excess(z: float) -> float:
+        c = skewness * z**3 / 3
+        return float(log_ndtr(-z) + np.logaddexp(c, -c) - math.log(rate))
+
+    turn = 1 / skewness  # about here the correction, which grows like z^3, overtakes the tail
+    return float(brentq(excess, normal, turn)) if turn > normal and excess(turn) <= 0 else math.nan
 
 
 def _badness(finding: Finding) -> tuple[int, float]:

@@ -8,17 +8,22 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
+
+from grng_ref.environment import EnvironmentStamp, environment_stamp
 
 from .claim import Claim, Suite, load_suite
 from .context import Run
 from .findings import Finding
+from .threads import one_blas_thread
 
 # A control must contradict what the claim expects: a check that always says "holds" misses the planted error
 # of a claim that should hold, and one that always says "refuted" misses that of an expected refutation.
+# An error that overflows is not caught either: a check that only ever says "undecided" sees nothing.
 _CAUGHT_BY = {
-    "certified": ("refuted", "undecided"),
-    "holds": ("refuted", "undecided"),
+    "certified": ("refuted",),
+    "holds": ("refuted",),
     "refuted": ("certified", "holds"),
     "undecided": ("certified", "holds", "refuted"),
 }
@@ -58,23 +63,36 @@ class ClaimResult:
         return "error" if self.finding is None else self.finding.verdict
 
     @property
+    def control(self) -> Finding | None:
+        """The planted error's finding; of several, one that was missed if there is one."""
+        if self.finding is None or self.finding.control is None:
+            return None
+        return next(iter(_missed(self.claim, self.finding.control)), self.finding.control)
+
+    @property
     def control_caught(self) -> bool:
-        """Whether the planted error came out on the other side than the claim expects."""
-        return self.finding is not None and _caught(self.claim, self.finding)
+        """Whether every planted error came out on the other side than the claim expects."""
+        control = self.control
+        return control is not None and not _missed(self.claim, control)
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """The results of a run, in the suite's order, with its settings."""
+    """The results of a run, in the suite's order, with its settings and what it was computed with.
+
+    An interrupted run holds the claims that had finished, and is not ok.
+    """
 
     run: Run
     results: tuple[ClaimResult, ...]
     seconds: float
+    environment: EnvironmentStamp = field(default_factory=environment_stamp)
+    interrupted: bool = False
 
     @property
     def ok(self) -> bool:
-        """Whether at least one claim ran and every one is as expected."""
-        return bool(self.results) and all(result.ok for result in self.results)
+        """Whether at least one claim ran, every one is as expected, and none was left out."""
+        return bool(self.results) and not self.interrupted and all(result.ok for result in self.results)
 
 
 def select(suite: Suite, patterns: Iterable[str] = ()) -> tuple[Claim, ...]:
@@ -121,8 +139,11 @@ def run_suite(
     only: Iterable[str] = (),
     jobs: int = 1,
     on_result: Callable[[ClaimResult], None] | None = None,
+    on_start: Callable[[Claim], None] | None = None,
 ) -> RunResult:
-    """Run the selected claims of a suite.
+    """Run the selected claims of a suite, with one BLAS thread (`proofs_check.threads`).
+
+    Ctrl-C ends the run early: the result then says ``interrupted``.
 
     Parameters
     ----------
@@ -135,6 +156,8 @@ def run_suite(
         Worker processes, at least 1. Workers load the claims anew from ``suite.origin``.
     on_result : callable, optional
         Called with each `ClaimResult`, in the suite's order, as it arrives.
+    on_start : callable, optional
+        Called with each `Claim` before it runs; with several workers, with those handed out at once.
 
     Raises
     ------
@@ -152,23 +175,37 @@ def run_suite(
         raise ValueError("jobs above 1 need a suite loaded with load_suite: workers load the claims anew")
     settings.check_available()
     start = time.perf_counter()
-    results = []
-    for result in _results(suite, claims, settings, jobs):
-        results.append(result)
-        if on_result is not None:
-            on_result(result)
-    return RunResult(settings, tuple(results), time.perf_counter() - start)
+    results, interrupted = [], False
+    with one_blas_thread():
+        stamp = environment_stamp()  # here, so that it records the threads of the run
+        try:
+            for result in _results(suite, claims, settings, jobs, on_start or (lambda one: None)):
+                results.append(result)
+                if on_result is not None:
+                    on_result(result)
+        except KeyboardInterrupt:
+            interrupted = True
+    seconds = time.perf_counter() - start
+    return RunResult(settings, tuple(results), seconds, stamp, interrupted)
 
 
-def _results(suite: Suite, claims: tuple[Claim, ...], run: Run, jobs: int) -> Iterator[ClaimResult]:
+def _results(
+    suite: Suite, claims: tuple[Claim, ...], run: Run, jobs: int, on_start: Callable[[Claim], None]
+) -> Iterator[ClaimResult]:
     if jobs == 1:
-        yield from (run_claim(one, run) for one in claims)
+        for one in claims:
+            on_start(one)
+            yield run_claim(one, run)
         return
     import joblib  # from the extra "verify"; one process needs nothing of it
 
-    parallel = joblib.Parallel(n_jobs=jobs, backend="loky", return_as="generator")
-    outcomes = parallel(joblib.delayed(_run_in_worker)(suite.origin, one.id, run) for one in claims)
-    for one, (finding, seconds, error) in zip(claims, outcomes, strict=True):
+    def handed_out() -> Iterator[Any]:
+        for one in claims:
+            on_start(one)
+            yield joblib.delayed(_run_in_worker)(suite.origin, one.id, run)
+
+    parallel = joblib.Parallel(n_jobs=jobs, backend="loky", return_as="generator", pre_dispatch="n_jobs")
+    for one, (finding, seconds, error) in zip(claims, parallel(handed_out()), strict=True):
         yield ClaimResult(one, finding, seconds, error, _problems(one, finding, error))
 
 
@@ -176,12 +213,14 @@ def _run_in_worker(origin: str, id: str, run: Run) -> tuple[Finding | None, floa
     """One claim in a worker process. Claims do not travel: a user's file cannot be imported by name there."""
     with contextlib.redirect_stdout(sys.stderr):
         suite = load_suite(origin)
-    result = run_claim(suite[id], run)
+    with one_blas_thread():
+        result = run_claim(suite[id], run)
     return result.finding, result.seconds, result.error
 
 
-def _caught(claim: Claim, finding: Finding) -> bool:
-    return finding.control is not None and finding.control.verdict in _CAUGHT_BY[claim.expected]
+def _missed(claim: Claim, control: Finding) -> list[Finding]:
+    """Of all planted errors those that the check did not see."""
+    return [one for one in control.parts or (control,) if one.verdict not in _CAUGHT_BY[claim.expected]]
 
 
 def _problems(claim: Claim, finding: Finding | None, error: str | None) -> tuple[str, ...]:
@@ -193,6 +232,9 @@ def _problems(claim: Claim, finding: Finding | None, error: str | None) -> tuple
         problems.append(f"verdict is {finding.verdict}, expected {claim.expected}")
     if finding.control is None:
         problems.append("no negative control: nothing shows that this check can fail")
-    elif not _caught(claim, finding):
-        problems.append(f"control not caught: the planted error came out {finding.control.verdict}")
+    else:
+        missed = _missed(claim, finding.control)
+        count = f" ({len(missed)} of {len(finding.control.parts)})" if finding.control.parts else ""
+        if missed:
+            problems.append(f"control not caught{count}: the planted error came out {missed[0].verdict}")
     return tuple(problems)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TextIO
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, TextIO
 
+import rich.progress
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from .report.tables import COLUMNS, NUMERIC, row, summary
+from .claim import Claim
+from .report.tables import COLUMNS, NUMERIC, evidence, row, summary
 from .runner import ClaimResult
 
 _PIPED_WIDTH = 200  # a pipe has no width, and wrapped ids cannot be searched for
@@ -30,16 +32,48 @@ def console(stream: TextIO) -> Console:
     )
 
 
+class Progress(Protocol):
+    """What `progress` yields."""
+
+    def start(self, claim: Claim) -> None:
+        """A claim begins to run."""
+
+    def finish(self, result: ClaimResult) -> None:
+        """A claim has run."""
+
+
+class _Silent:
+    def start(self, claim: Claim) -> None: ...
+
+    def finish(self, result: ClaimResult) -> None: ...
+
+
+class _Bar:
+    """A bar that names the claims that are running."""
+
+    def __init__(self, bar: rich.progress.Progress, total: int) -> None:
+        self._bar = bar
+        self._task = bar.add_task("", total=total)
+        self._running: list[str] = []
+
+    def start(self, claim: Claim) -> None:
+        self._running.append(claim.id)
+        self._bar.update(self._task, description=", ".join(self._running), refresh=True)
+
+    def finish(self, result: ClaimResult) -> None:
+        self._running.remove(result.claim.id)
+        self._bar.update(self._task, advance=1, description=", ".join(self._running))
+
+
 @contextlib.contextmanager
-def progress(total: int) -> Iterator[Callable[[ClaimResult], None]]:
-    """A progress bar on standard error, if that is a terminal; yields what to call with each result."""
+def progress(total: int) -> Iterator[Progress]:
+    """A progress bar on standard error, if that is a terminal."""
     if not sys.stderr.isatty():
-        yield lambda result: None
+        yield _Silent()
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console(sys.stderr), transient=True) as bar:
-        task = bar.add_task("checking", total=total)
-        yield lambda result: bar.update(task, advance=1, description=result.claim.id)
+    with rich.progress.Progress(*columns, console=console(sys.stderr), transient=True) as bar:
+        yield _Bar(bar, total)
 
 
 def print_result(record: dict[str, Any], stream: TextIO) -> None:
@@ -61,8 +95,10 @@ def print_result(record: dict[str, Any], stream: TextIO) -> None:
 
 
 def print_claims(rows: Sequence[tuple[str, ...]], head: tuple[str, ...], stream: TextIO) -> None:
-    """A plain table, for ``list``."""
-    table = Table(*head, box=None, pad_edge=False, header_style="bold")
+    """A plain table, for ``list``; the last column wraps, the others are never cut."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in head:
+        table.add_column(name, no_wrap=name != head[-1], overflow="fold")
     for cells in rows:
         table.add_row(*map(Text, cells))
     console(stream).print(table)
@@ -82,10 +118,7 @@ def _fitting(rows: list[dict[str, str]], width: int) -> list[str]:
 def _failure(claim: dict[str, Any]) -> list[str]:
     lines = [f"{claim['id']}: {claim['statement']}", *(f"  {problem}" for problem in claim["problems"])]
     for name in ("finding", "control"):
-        if claim[name] is not None:
-            lines.append(f"  {name}: {claim[name]['detail']}")
-            if claim[name]["witness"] is not None:
-                lines.append(f"  {name}'s witness: {claim[name]['witness']}")
+        lines += [f"  {text}" for text in evidence(name, claim[name])]
     if claim["error"]:
         lines += [f"  {line}" for line in claim["error"].rstrip().splitlines()]
     return lines

@@ -8,7 +8,7 @@ import pytest
 import scipy.linalg  # noqa: F401  (its BLAS must be loaded before its threads can be limited)
 import threadpoolctl
 from hypothesis import settings
-from support import Backend, import_peer, require_gpu
+from support import Backend, import_peer, prepare_jax, require_gpu
 
 # Time per example is no property of the code on a shared machine, and the examples are the same every run.
 settings.register_profile("grng", deadline=None, derandomize=True)
@@ -27,7 +27,7 @@ MARKS = {"torch": pytest.mark.peers, "jax": pytest.mark.peers, "cupy": pytest.ma
 
 
 def pytest_configure() -> None:
-    """One BLAS thread, and JAX told before its first array that float64 means float64.
+    """One BLAS thread, and JAX prepared before its first array.
 
     The matrices of these tests are small: threads that wait for each other (NumPy and SciPy each bring a
     pool of their own) make them several times slower on a busy machine.
@@ -37,7 +37,7 @@ def pytest_configure() -> None:
         importlib.metadata.version("jax")
     except importlib.metadata.PackageNotFoundError:
         return
-    import_peer("jax").config.update("jax_enable_x64", True)
+    prepare_jax()
 
 
 @pytest.fixture(params=["float64", "float32"])

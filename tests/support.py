@@ -9,8 +9,10 @@ from __future__ import annotations
 import importlib
 import math
 import os
+import sys
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -47,6 +49,23 @@ def import_peer(module: str) -> ModuleType:
             allow_module_level=True,
         )
     return loaded
+
+
+def prepare_jax() -> None:
+    """Configure JAX before its first array: float64 means float64, and what it compiles is kept on disk.
+
+    Outside of `jit`, JAX compiles every operation anew for every shape and dtype, and most of a test's time
+    goes there: the results are kept in the environment that JAX is installed in, for the next process. And
+    tensorflow-probability 0.25, which kfac-jax and dynamax import, looks for a table of JAX under a name that
+    JAX 0.9 no longer has; only nightly builds, which are deleted in time, know the new one.
+    """
+    jax = import_peer("jax")
+    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_compilation_cache_dir", str(Path(sys.prefix, "jax-compiled")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    core, xla = import_peer("jax.core"), import_peer("jax.interpreters.xla")
+    xla.pytype_aval_mappings = core.pytype_aval_mappings
 
 
 def require_gpu() -> None:

@@ -175,6 +175,29 @@ def test_sources_have_every_public_formula() -> None:
     assert {name for name in formulas if f".{name}`" not in where} == set()
 
 
+CITATION = re.compile(r"\b([A-Z]\w*[a-z]),? ((?:18|19|20)\d\d)\b")  # the last author's name, before the year
+
+
+def missing_references(text: str, references: str) -> set[tuple[str, str]]:
+    """Name and year of each citation in the text that no line of the references holds."""
+    lines = references.splitlines()
+    return {
+        (name, year)
+        for name, year in CITATION.findall(text)
+        if not any(re.search(rf"\b{name}\b", line) and year in line for line in lines)
+    }
+
+
+def test_every_citation_has_its_reference() -> None:
+    references = page("sources.md").partition("## References")[2]
+    code = [path for room in ("grng_ref", "proofs_check") for path in (ROOT / room).rglob("*.py")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in [DOCS / "sources.md", *code])
+    assert len(set(CITATION.findall(text))) > 20
+    assert missing_references(text, references) == set()
+    without = references.replace("Higham, Mary:", "Higham:")
+    assert missing_references(text, without) == {("Mary", "2019")}
+
+
 def test_notation_names_what_exists() -> None:
     code = " ".join(row[2] for row in table_rows(page("notation.md"), 3))
     problem_names = set(re.findall(r"problem\.(\w+)", code))

@@ -205,13 +205,18 @@ def test_near_relatives_of_plain_values_are_refused(value, path):
     assert not path.exists()
 
 
+def held(field: str) -> type:
+    """The dataclass ``some_module.Held`` with one field."""
+    made = dataclasses.make_dataclass("Held", [field], frozen=True)
+    made.__module__ = "some_module"  # afterwards: from 3.12 on `make_dataclass` sets it itself
+    return made
+
+
 @pytest.fixture
 def module(monkeypatch):
     """An imported module with one dataclass, which holds what it gets."""
     made = types.ModuleType("some_module")
-    made.Held = dataclasses.make_dataclass(
-        "Held", ["value"], frozen=True, namespace={"__module__": "some_module"}
-    )
+    made.Held = held("value")
     monkeypatch.setitem(sys.modules, "some_module", made)
     return made
 
@@ -227,9 +232,7 @@ def test_a_class_that_is_not_imported(module, path, monkeypatch):
 
 def test_a_class_that_has_changed(module, path):
     gr.save(path, module.Held(3))
-    module.Held = dataclasses.make_dataclass(
-        "Held", ["other"], frozen=True, namespace={"__module__": "some_module"}
-    )
+    module.Held = held("other")
     with pytest.raises(ValueError, match=r"holds no state that can be rebuilt here.*value"):
         gr.load(path)
 

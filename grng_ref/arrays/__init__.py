@@ -1,4 +1,4 @@
-"""Arrays: the only room that imports an array library.
+"""Arrays: what the package asks of the array libraries, which nothing else imports for its algorithms.
 
 Namespaces and devices come from the inputs; `asarray` and `to_numpy` are the only doors through which
 data moves; errors name the argument, what it got and what it needs.

@@ -41,7 +41,7 @@ def identity(size: int, template: Array, value: float = 1.0) -> Array:
 
 
 def add_to_diagonal(matrix: Array, value: float) -> Array:
-    """M + value I, as a new matrix."""
+    """M + value I; M is not changed, and is itself the result where the value is zero."""
     if value == 0.0:
         return matrix
     if is_numpy(compat.array_namespace(matrix)):

@@ -1,4 +1,4 @@
-"""Likelihoods in their natural parameter: loss, mean, output Fisher and its factor, sampling."""
+"""Likelihoods of the network outputs, which are their natural parameters, with derivatives and draws."""
 
 from .base import ExponentialFamily, Likelihood
 from .bernoulli import Bernoulli

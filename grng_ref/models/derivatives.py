@@ -125,7 +125,7 @@ def vjp_tangent(
 
     Forward over reverse: every line of the backward pass is differentiated. ``cotangent`` is u (N, K),
     ``cotangent_tangent`` its own derivative (..., N, K). With u the gradient of a summed loss with respect
-    to the outputs, this is the Hessian-vector product, at a small constant times the gradient's cost.
+    to the outputs, this is the Hessian-vector product; it costs a few gradients.
     """
     xp = namespace(cotangent=cotangent)
     act = find_activation(model.activation)

@@ -145,7 +145,7 @@ class MLP:
         return asarray(np.concatenate(parts), backend=backend, dtype=dtype, device=device)
 
     def unpack(self, theta: Array) -> tuple[Array, ...]:
-        """The trainable ``Wbar_l`` as views of theta (..., P), leading axes kept."""
+        """The trainable ``Wbar_l`` of theta (..., P), leading axes kept; views where the library can."""
         xp = namespace(theta=theta)
         check_shape("theta", theta, (*theta.shape[:-1], self.num_parameters), "parameters")
         layers, start = [], 0

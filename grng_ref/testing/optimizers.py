@@ -101,8 +101,9 @@ def check_optimizer(
     Parameters
     ----------
     make : callable
-        ``make(problem) -> Optimizer``, the same one every time; damped, so that its steps exist for fewer
-        examples than parameters.
+        ``make(problem) -> Optimizer``, the same one every time. There are fewer examples than parameters, and
+        its steps must exist: by damping, or because its right-hand side is in the range of its curvature (NGD
+        and RING with the Fisher itself), where small steps keep the numerical rank beyond doubt.
     backend, dtype, device : optional
         Where the arrays live; see `asarray`.
     rng : int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 import grng_ref as gr
 from proofs_check import Finding, Run, claim, combine, identity, inequality
 from proofs_check.data import Instance, digits, on_host, synthetic
-from proofs_check.tolerance import roundoff
+from proofs_check.tolerance import as_slack, roundoff
 
 STRUCTURES = ("full", "block_diagonal", "unitwise", "diagonal", "kfac", "ekfac", "kronecker_optimal")
 """Those with exact damping."""
@@ -30,7 +30,7 @@ STRUCTURES = ("full", "block_diagonal", "unitwise", "diagonal", "kfac", "ekfac",
 def rho_zero(
     run: Run, num_examples: int, sizes: list[int], damping: float, lr: float, planted_rho: float
 ) -> Finding:
-    """Fails if the regularized optimizers add anything at rho = 0. Control: rho = 0.001."""
+    """Fails if the regularized optimizers add anything at rho = 0. Control of each step: rho = 0.001."""
     instance = digits(run, sizes, num_examples=num_examples, key=(51,))
     problem, theta, x, y = instance.problem, instance.theta, instance.x, instance.y
     g, rows = instance.gradient(), problem.score_rows(theta, x)
@@ -44,7 +44,7 @@ def rho_zero(
     def hvp(v: Any) -> Any:
         return problem.hvp(theta, x, y, v)
 
-    def finding(rho: float) -> Finding:
+    def made(rho: float) -> list[np.ndarray]:
         steps = [
             instance.step(make(problem, rho=rho, **one)) for make in (gr.ring, gr.reng) for one in options
         ]
@@ -52,15 +52,17 @@ def rho_zero(
             gr.ring_direction(rows, g, rho=rho, damping=damping),
             gr.reng_direction(rows, g, hvp, rho=rho, damping=damping),
         ]
-        return identity(
-            np.stack([on_host(one) for one in (*steps, *directions)]),
-            np.stack([on_host(one) for one in (*ngd, *ngd, direction, direction)]),
-            tolerance=0.0,
-            reason="the same operations on the same numbers",
-            detail=f"{instance.name}, N = {num_examples}, {len(options)} structures and the array functions",
-        )
+        return [on_host(one) for one in (*steps, *directions)]
 
-    return finding(0.0).with_control(finding(planted_rho))
+    expected = [on_host(one) for one in (*ngd, *ngd, direction, direction)]
+    detail = f"{instance.name}, N = {num_examples}, {', '.join(STRUCTURES)} and the array functions"
+
+    def finding(step: np.ndarray, reference: np.ndarray) -> Finding:
+        reason = "the same operations on the same numbers"
+        return identity(step, reference, tolerance=0.0, reason=reason, detail=detail)
+
+    triples = zip(made(0.0), made(planted_rho), expected, strict=True)
+    return combine(finding(step, ngd).with_control(finding(off, ngd)) for step, off, ngd in triples)
 
 
 @claim(
@@ -103,7 +105,8 @@ def ring_damping(
     "ring-step-bounds",
     statement="For the squared loss and lam = 0, RING's step obeys |delta| <= eta min(1/(rho |g|), "
     "|r|/s_min, |r|/(2 sqrt(N rho) |g|)), r the residual, s_min the least singular value of the stacked "
-    "Jacobian.",
+    "Jacobian. A residual along a singular vector of s_min attains all three: in the limits of large and "
+    "small rho, and at rho = s_min^2 / (N |g|^2).",
     source="our reconstruction (from the singular values of J)",
     kind="inequality",
     params={
@@ -111,62 +114,81 @@ def ring_damping(
         "sizes": [64, 8, 10],
         "rhos": [1e-6, 1e-4, 1e-2, 1.0, 1e2, 1e4],
         "scales": [1, 10],
+        "planted": 1.1,
     },
 )
 def ring_bounds(
-    run: Run, num_examples: int, sizes: list[int], rhos: list[float], scales: list[int]
+    run: Run, num_examples: int, sizes: list[int], rhos: list[float], scales: list[int], planted: float
 ) -> Finding:
     """Fails if RING's damping is smaller than rho |g|^2 or its step is longer than -eta F^{-1} g.
 
-    A regression on one-hot vectors, also with tenfold targets, so that |g| > 1; fewer outputs than
-    parameters, so that J has full row rank. Control: rho |g| in place of rho |g|^2.
+    A regression on one-hot vectors, also with tenfold targets, so that |g| > 1, and with the residual for
+    which the bounds are sharp; fewer outputs than parameters, so that J has full row rank. Control of each
+    bound: the step a tenth too long, which the sharp instance shows. Control of the first and the last
+    besides: rho |g| in place of rho |g|^2.
     """
-    cases = [
-        digits(
-            run, sizes, num_examples=num_examples, key=(53,), likelihood="gaussian", target_scale=float(scale)
-        )
-        for scale in scales
+    plain = [
+        digits(run, sizes, num_examples=num_examples, key=(53,), likelihood="gaussian", target_scale=scale)
+        for scale in map(float, scales)
     ]
-    bounds = np.stack([_ring_bounds(instance, np.array(rhos)) for instance in cases], axis=1)
-    lengths = ", ".join(f"{np.linalg.norm(on_host(one.gradient())):.3g}" for one in cases)
+    cases = [(one, rho) for one in plain for rho in rhos]
+    sharp = _with_sharp_residual(plain[0])
+    turn = _least_singular(sharp)[0] ** 2 / (
+        num_examples * float(np.linalg.norm(on_host(sharp.gradient()))) ** 2
+    )
+    cases += [(sharp, factor * turn) for factor in (1e-6, 1.0, 1e6)]
+    bounds = np.stack([_ring_bounds(*case) for case in cases], axis=-1)
+    steps = np.array([_length(one.step(gr.ring(one.problem, lr=1.0, rho=rho))) for one, rho in cases])
+    without_square = np.array([_length(_ring_step_without_square(*case)) for case in cases])
 
-    def finding(step_of: Callable[[Instance, float], Any]) -> Finding:
-        steps = [[np.linalg.norm(on_host(step_of(one, rho))) for rho in rhos] for one in cases]
+    def finding(bound: int, lengths: np.ndarray) -> Finding:
         return inequality(
-            np.array(steps),
-            bounds,
-            slack=roundoff(run, terms=num_examples * sizes[-1])["tolerance"],
-            reason="the bounds are attained in limits of rho: a step's rounding may exceed them",
-            detail=f"{cases[0].name}, N = {num_examples}, |g| = {lengths}; three bounds of each step",
+            lengths,
+            bounds[bound],
+            **as_slack(roundoff(run, terms=num_examples * sizes[-1]), "the bounds are attained"),
+            detail=f"bound {bound + 1} of 3, {plain[0].name}, N = {num_examples}, {len(cases)} steps",
         )
 
-    return finding(_ring_step).with_control(finding(_ring_step_without_square))
+    controls = [(0, planted * steps), (1, planted * steps), (2, planted * steps)]
+    controls += [(0, without_square), (2, without_square)]
+    return combine(finding(bound, steps).with_control(finding(bound, lengths)) for bound, lengths in controls)
 
 
-def _ring_bounds(instance: Instance, rhos: np.ndarray) -> np.ndarray:
-    """The three bounds (3, len(rhos)) at eta = 1."""
-    problem, theta, x, y = instance.problem, instance.theta, instance.x, instance.y
-    jacobian = on_host(problem.jacobian(theta, x)).reshape(-1, problem.num_parameters)
-    residual = float(np.linalg.norm(on_host(problem.outputs(theta, x)) - on_host(y)))
-    length = float(np.linalg.norm(on_host(instance.gradient())))
-    least = float(np.linalg.svd(jacobian, compute_uv=False)[-1])
-    return np.stack(
+def _length(vector: Any) -> float:
+    return float(np.linalg.norm(on_host(vector)))
+
+
+def _least_singular(instance: Instance) -> tuple[float, np.ndarray]:
+    """``s_min`` of the stacked Jacobian (N K, P), and its left singular vector as outputs (N, K)."""
+    jacobian = on_host(instance.problem.jacobian(instance.theta, instance.x))
+    left, values, _ = np.linalg.svd(jacobian.reshape(-1, jacobian.shape[-1]), full_matrices=False)
+    return float(values[-1]), left[:, -1].reshape(jacobian.shape[:2])
+
+
+def _with_sharp_residual(instance: Instance) -> Instance:
+    """The same problem with targets whose residual is a left singular vector of s_min."""
+    targets = instance.run.asarray(instance.outputs() - _least_singular(instance)[1])
+    return dataclasses.replace(instance, name=f"{instance.name}, sharp residual", y=targets)
+
+
+def _ring_bounds(instance: Instance, rho: float) -> np.ndarray:
+    """The three bounds (3,) at eta = 1."""
+    residual = float(np.linalg.norm(instance.outputs() - on_host(instance.y)))
+    length = _length(instance.gradient())
+    least, _ = _least_singular(instance)
+    return np.array(
         [
-            1 / (rhos * length),
-            np.full(len(rhos), residual / least),
-            residual / (2 * np.sqrt(instance.num_examples * rhos) * length),
+            1 / (rho * length),
+            residual / least,
+            residual / (2 * np.sqrt(instance.num_examples * rho) * length),
         ]
     )
 
 
-def _ring_step(instance: Instance, rho: float) -> Any:
-    return instance.step(gr.ring(instance.problem, lr=1.0, rho=rho))
-
-
 def _ring_step_without_square(instance: Instance, rho: float) -> Any:
     """Planted error: damping rho |g|."""
-    length = float(np.linalg.norm(on_host(instance.gradient())))
-    return instance.step(gr.ngd(instance.problem, lr=1.0, damping=rho * length))
+    damping = rho * _length(instance.gradient())
+    return instance.step(gr.ngd(instance.problem, lr=1.0, damping=damping))
 
 
 # --- RENG on a linear model ----------------------------------------------------------------------------

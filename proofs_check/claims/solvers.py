@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 import grng_ref as gr
-from proofs_check import Finding, Run, claim, combine, identity
+from proofs_check import Finding, Run, at_most, claim, combine, identity
 from proofs_check.data import Instance, digits, on_host
 from proofs_check.tolerance import roundoff
 
@@ -36,16 +37,6 @@ def _damped(matrix: np.ndarray, damping: float) -> np.ndarray:
     return matrix + damping * np.eye(len(matrix))
 
 
-def _at_most(values: np.ndarray, limit: float, *, reason: str, detail: str) -> Finding:
-    """The largest of some nonnegative numbers against a limit in their own unit."""
-    worst = float(np.max(values))  # NaN if any is
-    if not math.isfinite(worst):
-        return Finding("undecided", worst, limit, f"{detail}; not finite", reason=reason)
-    witness = {"index": int(np.argmax(values)), "value": worst} if worst > limit else None
-    verdict = "holds" if worst <= limit else "refuted"
-    return Finding(verdict, worst, limit, detail, reason=reason, witness=witness)
-
-
 @claim(
     "every-route-gives-one-direction",
     statement="Cholesky, the Gram form (with and without coefficients), Newton-Schulz and the eigenbasis "
@@ -57,7 +48,7 @@ def _at_most(values: np.ndarray, limit: float, *, reason: str, detail: str) -> F
 def every_route(run: Run, num_examples: int, sizes: list[int], dampings: list[float], rho: float) -> Finding:
     """Fails if a route solves another system, or a worse one than its condition number allows.
 
-    Reference: LU of the dense damped matrix in float64. Control: the damping added twice.
+    Reference: LU of the dense damped matrix in float64. Control of every route: the damping added twice.
     """
     instance = digits(run, sizes, num_examples=num_examples, key=(41,))
     fisher = instance.fisher()
@@ -66,32 +57,26 @@ def every_route(run: Run, num_examples: int, sizes: list[int], dampings: list[fl
     sides = ((instance.gradient(), coefficients), (_regularized_gradient(instance, rho), None))
     routes = [(v, c, m) for v, c in sides for m in (*ROUTES["full", "exact"], "gram without coefficients")]
 
-    def check(damping: float) -> Finding:
-        condition = float(np.linalg.norm(dense)) / damping + 1
+    def check(damping: float, v: Any, given: Any, method: str) -> Finding:
+        exact = np.linalg.solve(_damped(dense, damping), on_host(v))
 
         def finding(factor: float) -> Finding:
-            damped = _damped(dense, damping)
-            found = [
-                fisher.solve(
-                    v,
-                    damping=factor * damping,
-                    method=method.split()[0],
-                    coefficients=None if "without" in method else c,
-                )
-                for v, c, method in routes
-            ]
-            exact = [np.linalg.solve(damped, on_host(v)) for v, _, _ in routes]
-            pairs = zip(found, exact, strict=True)  # every direction in units of its own length
+            found = fisher.solve(
+                v,
+                damping=factor * damping,
+                method=method.split()[0],
+                coefficients=None if "without" in method else given,
+            )
             return identity(
-                np.stack([on_host(x) / np.linalg.norm(e) for x, e in pairs]),
-                np.stack([e / np.linalg.norm(e) for e in exact]),
-                **roundoff(run, condition=condition),
-                detail=f"{instance.name}, N = {num_examples}, damping {damping:g}, {len(routes)} solves",
+                found,
+                exact,
+                **roundoff(run, condition=float(np.linalg.norm(dense)) / damping + 1),
+                detail=f"{instance.name}, N = {num_examples}, damping {damping:g}, {method}",
             )
 
         return finding(1.0).with_control(finding(2.0))
 
-    return combine(check(damping) for damping in dampings)
+    return combine(check(damping, *route) for damping in dampings for route in routes)
 
 
 @claim(
@@ -104,8 +89,8 @@ def every_route(run: Run, num_examples: int, sizes: list[int], dampings: list[fl
 def scaled_residual(run: Run, num_examples: int, sizes: list[int], damping: float) -> Finding:
     """Fails if a solver is not backward stable, or solves another system than the structure's.
 
-    The residual is taken in float64 with the dense damped matrix, not by the code that reports it. Control:
-    the damping added twice.
+    The residual is taken in float64 with the dense damped matrix, not by the code that reports it. Control
+    of every route: the damping added twice.
     """
     instance = digits(run, sizes, num_examples=num_examples, key=(42,))
     v = instance.gradient()
@@ -120,15 +105,15 @@ def scaled_residual(run: Run, num_examples: int, sizes: list[int], damping: floa
         unit = float(np.linalg.norm(matrix) * np.linalg.norm(x)) * len(x) * run.eps
         return float(np.linalg.norm(on_host(v) - matrix @ x)) / unit
 
-    def finding(factor: float) -> Finding:
-        return _at_most(
-            np.array([residual(*case, factor) for case in cases]),
+    def finding(case: tuple[str, str, str], factor: float) -> Finding:
+        return at_most(
+            residual(*case, factor),
             30.0,
             reason="LAPACK's threshold for the scaled residual",
-            detail=f"{instance.name}, N = {num_examples}, damping {damping:g}; {len(cases)} routes",
+            detail=f"{instance.name}, N = {num_examples}, damping {damping:g}; {', '.join(case)}",
         )
 
-    return finding(1.0).with_control(finding(2.0))
+    return combine(finding(case, 1.0).with_control(finding(case, 2.0)) for case in cases)
 
 
 def _damped_matrix(curvature: Any, damping: float, kind: str) -> np.ndarray:
@@ -173,25 +158,24 @@ def newton_schulz(run: Run, num_examples: int, sizes: list[int], dampings: list[
     dense = on_host(fisher.to_dense())
     eigenvalues = np.linalg.eigvalsh(dense)
     target = len(dense) * run.eps
-    reported, bounds = [], []
-    for damping in dampings:
-        bounds.append(float(np.abs(_damped(dense, damping)).sum(axis=1).max()))
-        result = gr.solve(fisher, g, damping=damping, method="newton_schulz")
-        reported.append(result.iterations)
 
-    def finding(exponent_after: Any) -> Finding:
-        predicted = [
-            _steps_until(target, 1 - (eigenvalues + damping) / bound, exponent_after)
-            for damping, bound in zip(dampings, bounds, strict=True)
-        ]
-        return _at_most(
-            np.abs(np.array(reported) - predicted),
-            1.0,
-            reason="the last step meets the rounding of M X, which may end the iteration one step off",
-            detail=f"{instance.name}, N = {num_examples}; steps {reported}, predicted {predicted}",
-        )
+    def check(damping: float) -> Finding:
+        bound = float(np.abs(_damped(dense, damping)).sum(axis=1).max())
+        reported = gr.solve(fisher, g, damping=damping, method="newton_schulz").iterations
 
-    return finding(_squared).with_control(finding(_linear))
+        def finding(exponent_after: Callable[[int], int]) -> Finding:
+            predicted = _steps_until(target, 1 - (eigenvalues + damping) / bound, exponent_after)
+            return at_most(
+                abs(reported - predicted),
+                1.0,
+                reason="the last step meets the rounding of M X, which may end the iteration one step off",
+                detail=f"{instance.name}, N = {num_examples}, damping {damping:g}; {reported} steps, "
+                f"{predicted} predicted",
+            )
+
+        return finding(_squared).with_control(finding(_linear))
+
+    return combine(check(damping) for damping in dampings)
 
 
 def _squared(step: int) -> int:
@@ -203,7 +187,7 @@ def _linear(step: int) -> int:
     return step + 1
 
 
-def _steps_until(target: float, factors: np.ndarray, exponent_after: Any) -> int:
+def _steps_until(target: float, factors: np.ndarray, exponent_after: Callable[[int], int]) -> int:
     """The first step whose residual ``|factors^exponent|_2`` is at most the target."""
     limit = 10**5
     return next(k for k in range(limit) if np.linalg.norm(factors ** exponent_after(k)) <= target)

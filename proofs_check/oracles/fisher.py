@@ -13,13 +13,12 @@ from .network import forward_example
 
 
 def fisher(jacobians: np.ndarray, output_fishers: np.ndarray) -> np.ndarray:
-    """``F = (1/N) sum J_n^T Om_n J_n`` (P, P), from (N, K, P) and (N, K, K), one product at a time."""
-    num_examples, num_outputs, size = jacobians.shape
+    """``F = (1/N) sum J_n^T Om_n J_n`` (P, P), from (N, K, P) and (N, K, K), one product an example."""
+    size = jacobians.shape[-1]
     total = np.zeros((size, size))
-    for n in range(num_examples):
-        for k, m in itertools.product(range(num_outputs), repeat=2):
-            total += output_fishers[n, k, m] * np.outer(jacobians[n, k], jacobians[n, m])
-    return total / num_examples
+    for jacobian, omega in zip(jacobians, output_fishers, strict=True):
+        total += jacobian.T @ omega @ jacobian
+    return total / len(jacobians)
 
 
 def score_moments(

@@ -79,7 +79,7 @@ def mean_minus_label(likelihood: str, f: np.ndarray, y: Any, variance: float = 1
 def example_gradients(
     theta: np.ndarray,
     x: np.ndarray,
-    y: Sequence[Any],
+    y: np.ndarray,
     likelihood: str,
     sizes: Sequence[int],
     activation: str = "tanh",

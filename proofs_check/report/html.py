@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import html
-import json
 from typing import Any
 
-from .tables import COLUMNS, NUMERIC, control_word, label, number, row, summary
+from .tables import COLUMNS, NUMERIC, control_word, evidence, label, number, row, summary
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --good: #1a7f37; --bad: #c62828; --soft: #8881; }
@@ -18,6 +17,7 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; padding: .3rem .7rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 .table td:first-child, .mono { font-family: ui-monospace, monospace; font-size: .9em; }
+.table td:not(:first-child) { white-space: nowrap; }
 .num { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 details { border: 1px solid var(--line); border-radius: .4rem; margin: .5rem 0; padding: .5rem .9rem; }
 summary { cursor: pointer; }
@@ -101,14 +101,7 @@ def _finding(finding: dict[str, Any] | None, prefix: str = "") -> str:
     if finding is None:
         return prefix
     numbers = ", ".join(f"{name} {number(finding[name])}" for name in ("measured", "threshold", "margin"))
-    lines = [
-        f"{label(finding['verdict'])}: {numbers}",
-        finding["detail"],
-    ]
-    if finding["reason"]:
-        lines.append(f"threshold: {finding['reason']}")
-    if finding["witness"] is not None:
-        lines.append(f"witness: {json.dumps(finding['witness'])}")
+    lines = [f"{label(finding['verdict'])}: {numbers}", *evidence("run", finding)]
     return (f"{prefix}; " if prefix else "") + "\n".join(lines)
 
 
@@ -124,11 +117,13 @@ def _pairs(values: dict[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    """Nested values as indented lines, "key: value"."""
+    """A line for each "key: value" and for each record of a list; other lists with commas on one line."""
     if isinstance(value, dict):
         return "\n".join(f"{key}: {_text(item)}" for key, item in value.items())
     if isinstance(value, list):
-        return "\n".join(_text(item) for item in value)
+        if any(isinstance(item, dict) for item in value):
+            return "\n".join(_text(item).replace("\n", ", ") for item in value)
+        return f"[{', '.join(map(_text, value))}]"
     return str(value)
 
 

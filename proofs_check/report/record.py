@@ -9,7 +9,6 @@ import math
 from typing import Any
 
 from grng_ref.conventions import CONVENTIONS
-from grng_ref.environment import environment_stamp
 
 from ..claim import KINDS
 from ..findings import VERDICTS, Finding
@@ -23,13 +22,14 @@ def to_record(result: RunResult) -> dict[str, Any]:
 
     Numbers that JSON lacks become the texts "nan", "inf" and "-inf". `RESULT_SCHEMA` describes the record.
     """
-    stamp = _plain(dict(environment_stamp()))
+    stamp = _plain(dict(result.environment))
     return {
         "format": "proofs-check",
         "format_version": FORMAT_VERSION,
         "grng_ref_version": stamp["grng_ref"],
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "ok": result.ok,
+        "interrupted": result.interrupted,
         "counts": {
             "claims": len(result.results),
             "as_expected": sum(one.ok for one in result.results),
@@ -61,9 +61,7 @@ def _claim_record(result: ClaimResult) -> dict[str, Any]:
         "ok": result.ok,
         "problems": list(result.problems),
         "finding": None if result.finding is None else _finding_record(result.finding),
-        "control": None
-        if result.finding is None or result.finding.control is None
-        else _finding_record(result.finding.control),
+        "control": None if result.control is None else _finding_record(result.control),
         "control_caught": result.control_caught,
         "seconds": result.seconds,
         "error": result.error,
@@ -79,6 +77,7 @@ def _finding_record(finding: Finding) -> dict[str, Any]:
         "detail": finding.detail,
         "reason": finding.reason,
         "witness": _plain(finding.witness),
+        "certificate": finding.certificate,
     }
 
 
@@ -119,6 +118,7 @@ _FINDING = {
             detail={"type": "string", "minLength": 1},
             reason=_TEXT,
             witness={},
+            certificate=_TEXT,
         ),
     ]
 }
@@ -132,6 +132,7 @@ RESULT_SCHEMA: dict[str, Any] = {
         grng_ref_version=_TEXT,
         finished=_TEXT,
         ok={"type": "boolean"},
+        interrupted={"type": "boolean"},
         counts=_object(claims={"type": "integer"}, as_expected={"type": "integer"}),
         seconds={"type": "number"},
         settings=_object(

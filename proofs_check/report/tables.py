@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from ..findings import VERDICT_LABELS
@@ -48,10 +49,11 @@ def summary(record: dict[str, Any]) -> str:
     """One line: how many claims are as expected, under which settings, in how long."""
     counts, settings = record["counts"], record["settings"]
     verdicts = [claim["verdict"] for claim in record["claims"]]
-    kinds = [f"{verdicts.count(v)} {label(v)}" for v in (*VERDICT_LABELS, "error") if v in verdicts]
+    kinds = [_counted(verdicts.count(v), v) for v in (*VERDICT_LABELS, "error") if v in verdicts]
     place = f"{settings['backend']} {settings['dtype']}"
     place += f" on {settings['device']}" if settings["device"] else ""
     outcome = "as expected" if record["ok"] else "NOT AS EXPECTED"
+    outcome = f"INTERRUPTED, {outcome}" if record["interrupted"] else outcome
     return (
         f"{outcome}: {counts['as_expected']} of {counts['claims']} claims"
         f"{' (' + ', '.join(kinds) + ')' if kinds else ''}; {place}, seed {settings['seed']}; "
@@ -59,8 +61,14 @@ def summary(record: dict[str, Any]) -> str:
     )
 
 
+def _counted(count: int, verdict: str) -> str:
+    """One verdict with its count, in the singular or the plural."""
+    many = {"holds": "hold on the sample", "error": "errors"}
+    return f"{count} {many.get(verdict, label(verdict)) if count != 1 else label(verdict)}"
+
+
 def to_markdown(record: dict[str, Any]) -> str:
-    """A pipe table with one row a claim, then statements and problems."""
+    """A pipe table with one row a claim, then what was checked, how, and what went wrong."""
     lines = ["# proofs-check", "", _markdown(summary(record)), ""]
     lines.append("| " + " | ".join(COLUMNS) + " |")
     lines.append("|" + "|".join(" ---: " if name in NUMERIC else " --- " for name in COLUMNS) + "|")
@@ -72,8 +80,21 @@ def to_markdown(record: dict[str, Any]) -> str:
             f"- **{_markdown(claim['id'])}** ({claim['kind']}): {_markdown(claim['statement'])} "
             f"(source: {_markdown(claim['source'])})"
         )
-        lines += [f"  - {_markdown(problem)}" for problem in claim["problems"]]
+        details = [*claim["problems"], *evidence("finding", claim["finding"])]
+        details += evidence("control", claim["control"])
+        lines += [f"  - {_markdown(text)}" for text in details]
     return "\n".join(lines) + "\n"
+
+
+def evidence(name: str, finding: dict[str, Any] | None) -> list[str]:
+    """What a finding rests on, one text each: what was run, its threshold's reason, certificate, witness."""
+    if finding is None:
+        return []
+    parts = [(name, finding["detail"]), ("threshold", finding["reason"])]
+    parts += [("certificate", finding["certificate"])]
+    if finding["witness"] is not None:
+        parts.append(("witness", json.dumps(finding["witness"])))
+    return [f"{key}: {text}" for key, text in parts if text]
 
 
 def to_tex(record: dict[str, Any]) -> str:

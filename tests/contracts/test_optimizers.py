@@ -74,6 +74,9 @@ OPTIMIZERS = {
         problem, lr=0.5, damping=0.1, rho=0.5, hvp="finite_difference", ema=0.5
     ),
     "kfac": lambda problem: gr.kfac(problem, lr=0.1, damping=0.1, kind="monte_carlo", seed=7),
+    # undamped: the gradient is in the range of the Fisher; small steps keep its rank beyond doubt
+    "ngd undamped": lambda problem: gr.ngd(problem, lr=0.05),
+    "ring undamped": lambda problem: gr.ring(problem, lr=0.05, rho=0.5),
     "rkalman": lambda problem: gr.rkalman(problem, prior_variance=0.5, rho=0.5, process_noise=0.01),
     "rkalman explicit": lambda problem: gr.rkalman(
         problem, prior_variance=0.5, rho=0.1, regularization="explicit", forgetting=0.9

@@ -44,5 +44,6 @@ for framework in jax torch; do
     "$env/bin/python" -m pip install --quiet --no-compile --no-deps --force-reinstall "$root"
 done
 
-"$folder/jax/bin/python" -c "import jax, kfac_jax, dynamax"
+PYTHONPATH="$root/tests" "$folder/jax/bin/python" -c \
+    "import support; support.prepare_jax(); import kfac_jax, dynamax.nonlinear_gaussian_ssm"
 "$folder/torch/bin/python" -c "import torch, curvlinops, backpack, nngeometry"

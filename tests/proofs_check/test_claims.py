@@ -21,6 +21,7 @@ from proofs_check.tolerance import roundoff
 
 SUITE = load_suite()
 # the module: the package exports a function of the same name
+natural = importlib.import_module("grng_ref.optimizers.natural")
 RKALMAN = importlib.import_module("grng_ref.optimizers.rkalman")
 
 # the right ones, for the wrong ones to call
@@ -211,7 +212,29 @@ def observation_counted_twice(patch):
     patch.setattr(FullBelief, "update", wrong)
 
 
+def rows_without_their_root(patch):
+    right = gr.Problem.score_rows
+
+    def wrong(self, theta, x, *arguments, **options):
+        return right(self, theta, x, *arguments, **options) * x.shape[0] ** 0.5
+
+    patch.setattr(gr.Problem, "score_rows", wrong)
+
+
+def steps_too_long(patch):
+    """Still downhill: the other half of the claim on descent must notice."""
+    right = natural.solve
+
+    def wrong(*arguments, **options):
+        result = right(*arguments, **options)
+        return dataclasses.replace(result, x=100 * result.x)
+
+    patch.setattr(natural, "solve", wrong)
+
+
 PLANTED = {
+    rows_without_their_root: ["fisher-product-is-the-dense-one"],
+    steps_too_long: ["every-step-is-a-descent-direction", "ring-step-bounds"],
     halved_fisher: ["fisher-is-gauss-newton", "fisher-on-digits-is-its-definition", "fisher-product-is-*"],
     factors_in_the_wrong_order: ["kfac-factors-are-their-definition", "kfac-is-exact-for-one-example"],
     backward_factor_over_n_squared: ["kfac-factors-are-their-definition", "kfac-is-exact-for-deep-*"],

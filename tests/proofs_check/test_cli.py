@@ -58,6 +58,13 @@ def broken(run):
 """
 )
 
+STOP = """
+
+@claim("stopped", statement="s", source="x", kind="identity")
+def stopped(run):
+    raise KeyboardInterrupt
+"""
+
 
 @pytest.fixture
 def good(tmp_path):
@@ -198,6 +205,81 @@ def test_wrong_use_is_found_before_any_claim_runs(default):
     assert "chatter while running" not in call("--out", "report.pdf").stderr
 
 
+@pytest.mark.parametrize("name", ["folder.json", "locked/report.json"])
+def test_a_report_that_cannot_be_written_is_wrong_use_before_any_claim_runs(
+    tmp_path, good, name, monkeypatch
+):
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "locked").mkdir()
+    real = Path.open
+
+    def refuse(self, *arguments, **options):  # as a directory without permission does to all but root
+        if "locked" in str(self):
+            raise PermissionError(13, "Permission denied", str(self))
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    result = call("run", good, "--out", tmp_path / name)
+    assert result.exit_code == 2
+    assert str(tmp_path / name) in result.stderr
+    assert "chatter while running" not in result.stderr
+    assert result.stdout == ""
+
+
+def test_the_probe_leaves_a_report_alone_until_the_new_one_is_there(tmp_path, bad):
+    old, new = tmp_path / "old.md", tmp_path / "new.md"
+    old.write_text("old")
+    for path in (old, new):
+        cli._check_writable(path)
+    assert old.read_text() == "old"
+    assert not new.exists()
+
+
+def test_the_table_is_printed_even_if_the_disk_is_full_at_the_end(tmp_path, good, monkeypatch):
+    def full(result, path):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(cli, "write_report", full)
+    result = call("run", good, "--out", tmp_path / "report.md")
+    assert result.exit_code == 2
+    assert "as expected: 2 of 2 claims" in result.stdout
+    assert "No space left on device" in result.stderr
+
+
+def test_an_interrupt_prints_what_had_finished(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(GOOD + STOP)
+    result = call("run", path)
+    assert result.exit_code == 130
+    assert "ring-twice" in result.stdout
+    assert result.stdout.splitlines()[-1].startswith("INTERRUPTED, NOT AS EXPECTED: 2 of 2 claims")
+
+
+def test_version():
+    result = call("--version")
+    assert (result.exit_code, result.stdout) == (0, f"proofs-check {gr.__version__}\n")
+
+
+def test_list_and_show_read_a_users_file(good):
+    assert [line.split()[0] for line in call("list", "--file", good).stdout.splitlines()][1:] == [
+        "ring-twice",
+        "not-commutative",
+    ]
+    assert "statement: 2 x = x + x" in call("show", "ring-twice", "--file", good).stdout
+    wrong = call("show", "ring-twise", "--file", good)
+    assert wrong.exit_code == 2
+    assert f"proofs-check list --file {good} names them all; similar: ring-twice" in wrong.stderr
+
+
+def test_a_narrow_list_cuts_no_id(monkeypatch, good):
+    monkeypatch.setenv("COLUMNS", "60")
+    stream = Terminal()
+    name = "a-claim-with-a-long-name-that-takes-half-of-the-line"
+    terminal.print_claims([(name, "word " * 40)], ("claim", "statement"), stream)
+    assert name in stream.getvalue()
+    assert "…" not in stream.getvalue()
+
+
 def test_the_backend_may_come_from_the_environment(good):
     named = call("run", good, "--json", env={"GRNG_BACKEND": "array_api_strict"})
     assert named.exit_code == 0
@@ -267,10 +349,11 @@ def test_progress_is_for_terminals_only(monkeypatch, good):
     suite = cli.load_suite(good)
     for stream, decorated in ((Terminal(), True), (io.StringIO(), False)):
         monkeypatch.setattr(sys, "stderr", stream)
-        with terminal.progress(2) as on_result:
-            cli.run_suite(suite, on_result=on_result)
+        with terminal.progress(2) as bar:
+            cli.run_suite(suite, on_result=bar.finish, on_start=bar.start)
         assert ("\x1b[" in stream.getvalue()) == decorated
-        assert ("2/2" in stream.getvalue()) == decorated
+        for text in ("2/2", "ring-twice", "not-commutative"):  # what runs is named
+            assert (text in stream.getvalue()) == decorated
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import math
+from pathlib import Path
 
 import mpmath
 import numpy as np
@@ -26,12 +26,17 @@ def close(actual, expected, tolerance):
     assert np.abs(actual - expected).max() <= tolerance * max(np.abs(expected).max(), 1e-300)
 
 
-def test_the_oracles_import_nothing_of_the_project():
-    tree = ast.parse(inspect.getsource(oracles))
+MODULES = sorted(Path(oracles.__file__).parent.glob("*.py"))
+
+
+@pytest.mark.parametrize("file", MODULES, ids=lambda path: path.stem)
+def test_the_oracles_import_nothing_of_the_project(file):
     names = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 1:
+            assert node.module in {path.stem for path in MODULES}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0
             names.add(node.module.partition(".")[0])
@@ -101,6 +106,17 @@ def test_hessian_of_a_quartic():
     close(oracles.hessian(lambda z: (z @ a @ z / 2) ** 2, X), expected, DIFFERENCES)
 
 
+def test_circles_give_the_hessian_without_differences():
+    a = np.array([[2.0, 0.5, 0.0], [0.5, 1.0, -0.3], [0.0, -0.3, 3.0]])
+    form = X @ a @ X / 2
+    expected = 2 * np.outer(a @ X, a @ X) + 2 * form * a
+    # on the unit circle the quartic is some 10 times larger than at X: its rounding counts
+    close(oracles.circle_hessian(lambda z: (z @ a @ z / 2) ** 2, X), expected, 100 * EPS)
+    # analytic up to the radius 2 only: the error is of the order of 2^-32
+    error = oracles.circle_hessian(lambda z: 1 / (2 - z[0]), np.zeros(1))[0, 0] - 0.25
+    assert 0.01 * 2.0**-32 < abs(error) < 4 * 2.0**-32
+
+
 # --- activations and the network -----------------------------------------------------------------------
 
 PRECISE = {
@@ -126,6 +142,18 @@ def test_activations_and_their_derivatives_against_high_precision(name):
             assert abs(got.real - float(value)) <= 8 * EPS * max(1.0, abs(z))
             assert abs(got.imag / oracles.COMPLEX_STEP - float(slope)) <= 8 * EPS * max(1.0, abs(z))
             assert abs(function(z) - float(value)) <= 8 * EPS * max(1.0, abs(z))
+
+
+@pytest.mark.parametrize("name", sorted(PRECISE))
+def test_slopes_of_activations_and_their_derivatives_against_high_precision(name):
+    assert set(PRECISE) == set(oracles.SLOPES)
+    slope = oracles.SLOPES[name]
+    with mpmath.workdps(60):
+        for z in (-8.0, -3.0, -0.7, 1e-9, 0.2, 1.0, 4.5, 8.0):
+            got = complex(slope(complex(z, oracles.COMPLEX_STEP)))
+            first, second = (mpmath.diff(PRECISE[name], mpmath.mpf(z), n) for n in (1, 2))
+            assert abs(got.real - float(first)) <= 16 * EPS * max(1.0, abs(z))
+            assert abs(got.imag / oracles.COMPLEX_STEP - float(second)) <= 16 * EPS * max(1.0, abs(z)) ** 2
 
 
 def test_relu_has_slope_zero_at_zero():
@@ -214,6 +242,40 @@ def test_slopes_and_output_fishers_are_those_of_the_table(likelihood):
     # output Fisher = output Hessian of the loss, for every label
     loss = oracles.hessian(lambda z: oracles.example_loss(likelihood, z, y, variance), F)
     close(loss, omega(F), DIFFERENCES)
+
+
+@pytest.mark.parametrize("likelihood", sorted(CASES))
+def test_mean_minus_label_is_the_slope_of_the_loss_and_its_derivative_the_curvature(likelihood):
+    y, variance = CASES[likelihood]
+
+    def slope(f):
+        return oracles.mean_minus_label(likelihood, f, y, variance)
+
+    close(slope(F), oracles.loss_slope(likelihood, F, y, variance), 16 * EPS)
+    curvature = oracles.circle_hessian(lambda f: oracles.example_loss(likelihood, f, y, variance), F)
+    # values on the circle are up to e times those at F: their rounding counts
+    close(oracles.complex_step_jacobian(slope, F), curvature, 100 * EPS)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("activation", sorted(PRECISE))
+@pytest.mark.parametrize("likelihood", sorted(CASES))
+def test_the_chain_rule_is_the_complex_step_of_the_loss(likelihood, activation, bias):
+    label, variance = CASES[likelihood]
+    rng = np.random.default_rng(8)
+    sizes, y = (2, 4, 3), np.stack([np.asarray(label)] * 2)
+    theta, x = rng.normal(size=4 * (2 + bias) + 3 * (4 + bias)), rng.normal(size=(2, 2))
+    options = {"bias": bias, "parameterization": "ntk"}
+
+    def loss(z, n):
+        outputs = oracles.mlp_outputs(z, x[n : n + 1], sizes, activation, **options)
+        return oracles.mean_loss(likelihood, outputs, y[n : n + 1], variance)
+
+    rows = oracles.example_gradients(
+        theta, x, y, likelihood, sizes, activation, variance=variance, **options
+    )  # fmt: skip
+    for n, row in enumerate(rows):
+        close(row, oracles.complex_step_gradient(lambda z, n=n: loss(z, n), theta), 100 * EPS)
 
 
 @pytest.mark.parametrize(("likelihood", "count"), [("categorical", 3), ("bernoulli", 8)])

@@ -16,14 +16,16 @@ HEAD = "from proofs_check import Finding, claim\n"
 ONE = """
 @claim("{id}", statement="s", source="classical", kind="identity")
 def {name}(run):
-    bad = Finding("refuted", 2.0, 1.0, "planted")
+    bad = Finding("refuted", 2.0, 1.0, "planted", witness=2.0)
     return Finding("holds", 0.0, 1.0, "{text}").with_control(bad)
 """
 GOOD = {"statement": "s", "source": "classical", "kind": "identity"}
 
 
 def holds(run: Run) -> Finding:
-    return Finding("holds", 0.0, 1.0, "nothing").with_control(Finding("refuted", 2.0, 1.0, "planted"))
+    return Finding("holds", 0.0, 1.0, "nothing").with_control(
+        Finding("refuted", 2.0, 1.0, "planted", witness=2.0)
+    )
 
 
 def write(path: Path, *blocks: str) -> Path:

@@ -13,6 +13,7 @@ import pytest
 
 from proofs_check import Claim, Finding, Run, Suite, run_suite, to_record, write_report
 from proofs_check.report import FORMATS, RESULT_SCHEMA, to_html, to_json, to_markdown, to_tex
+from proofs_check.report.tables import summary
 
 NASTY = r"""<script>alert("1 & 2")</script> | a_b * c^2 ~ 50% #1 {x} $y$ \alpha `z` [l](u)
 second line"""
@@ -29,7 +30,7 @@ def _raises(run, sizes):
 
 
 def _holds(run, sizes):
-    control = Finding("undecided", math.nan, 1e-6, "planted")
+    control = Finding("refuted", math.nan, 1e-6, "planted", witness={"index": [0]})
     return Finding("holds", 2.5e-7, 1e-6, "3 instances", reason="roundoff").with_control(control)
 
 
@@ -73,6 +74,7 @@ def test_the_record_says_everything(record):
         "detail": "3 instances",
         "reason": "roundoff",
         "witness": None,
+        "certificate": "",
     }
     assert holds["control"]["measured"] == "nan"
     assert holds["control_caught"] is True
@@ -187,3 +189,47 @@ def test_every_format_reports_an_empty_run_as_a_failure():
     for make in FORMATS.values():
         assert ('"ok": false' if make is to_json else "NOT AS EXPECTED") in make(empty)
     assert empty["ok"] is False
+
+
+def test_markdown_says_why_and_shows_the_witness(record):
+    text = to_markdown(record)
+    assert "  - threshold: roundoff" in text
+    assert r'  - witness: \{"index": \[1, 2\]' in text
+    assert text.count("  - control: planted") == 1
+
+
+def test_a_certificate_is_in_every_report_that_shows_evidence():
+    method = "ball arithmetic with 128 bits"
+    proof = Finding("certified", 0.0, 1.0, "all of [0, 1]", certificate=method)
+    control = Finding("refuted", 2.0, 1.0, "planted", witness=0.5)
+    proved = Claim("proved", "s", "x", "inequality", "certified", {}, lambda run: proof.with_control(control))
+    record = to_record(run_suite(Suite((proved,))))
+    assert record["ok"]
+    for make in (to_json, to_markdown, to_html):
+        assert method in make(record)
+
+
+def test_html_keeps_a_parameter_on_one_line(record):
+    assert "<dd class='value'>sizes: [1, 2]</dd>" in to_html(record)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "words"),
+    [
+        (["holds"], "(1 holds on the sample)"),
+        (["holds", "holds"], "(2 hold on the sample)"),
+        (["refuted", "error", "error"], "(1 refuted, 2 errors)"),
+    ],
+)
+def test_the_summary_counts_in_singular_and_plural(record, verdicts, words):
+    changed = copy.deepcopy(record)
+    changed["claims"] = [{**record["claims"][0], "verdict": verdict} for verdict in verdicts]
+    assert words in summary(changed)
+
+
+def test_the_stamp_has_the_threads_of_the_run(record):
+    assert [blas["threads"] for blas in record["environment"]["blas"]] == [1] * len(
+        record["environment"]["blas"]
+    )
+    assert {"torch", "jax", "jaxlib", "cupy", "joblib"} <= set(record["environment"]["packages"])
+    assert record["environment"]["processor"]

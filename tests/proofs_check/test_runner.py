@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 
+import mpmath
 import numpy as np
 import pytest
+import threadpoolctl
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +17,7 @@ from proofs_check import (
     Finding,
     Run,
     Suite,
+    at_most,
     combine,
     identity,
     inequality,
@@ -25,9 +29,9 @@ from proofs_check import (
 
 EPS = float(np.finfo(np.float64).eps)
 HOLDS = Finding("holds", 0.5, 1.0, "a check")
-REFUTED = Finding("refuted", 2.0, 1.0, "a check with a planted error")
+REFUTED = Finding("refuted", 2.0, 1.0, "a check with a planted error", witness=2.0)
 UNDECIDED = Finding("undecided", math.nan, 1.0, "a check that overflowed")
-CERTIFIED = Finding("certified", 0.5, 1.0, "an enclosure")
+CERTIFIED = Finding("certified", 0.5, 1.0, "an enclosure", certificate="interval arithmetic")
 
 
 def made(function, id="the-claim", *, kind="identity", expected="holds"):
@@ -66,12 +70,17 @@ def test_a_missing_control_fails_the_run():
     assert not result.control_caught
 
 
-@pytest.mark.parametrize("control", [REFUTED, UNDECIDED], ids=["refuted", "undecided"])
 @pytest.mark.parametrize("finding", [HOLDS, CERTIFIED], ids=["holds", "certified"])
-def test_the_expected_verdict_with_a_caught_control_is_as_expected(finding, control):
-    result = returning(finding.with_control(control), expected=finding.verdict)
+def test_the_expected_verdict_with_a_caught_control_is_as_expected(finding):
+    result = returning(finding.with_control(REFUTED), expected=finding.verdict)
     assert result.ok
     assert result.control_caught
+
+
+@pytest.mark.parametrize("finding", [HOLDS, CERTIFIED], ids=["holds", "certified"])
+def test_a_planted_error_that_only_overflows_is_not_caught(finding):
+    result = returning(finding.with_control(UNDECIDED), expected=finding.verdict)
+    assert result.problems == ("control not caught: the planted error came out undecided",)
 
 
 @pytest.mark.parametrize("expected", ["certified", "holds", "refuted", "undecided"])
@@ -208,7 +217,7 @@ BAD = [math.nan, math.inf, -math.inf]
 )
 def test_a_positive_verdict_cannot_contradict_its_numbers(verdict, measured, threshold):
     with pytest.raises(ValueError, match=f"verdict '{verdict}' needs finite measured <= threshold"):
-        Finding(verdict, measured, threshold, "x")
+        Finding(verdict, measured, threshold, "x", certificate="enclosure" * (verdict == "certified"))
 
 
 @pytest.mark.parametrize(
@@ -217,6 +226,10 @@ def test_a_positive_verdict_cannot_contradict_its_numbers(verdict, measured, thr
         (("true", 0.0, 1.0, "x"), "verdict must be one of certified, holds, refuted, undecided; got 'true'"),
         (("holds", 0.0, 1.0, " "), "detail must say what was run"),
         (("refuted", 2.0, 1.0, "x", 0.0, "", object()), "witness must be representable in JSON"),
+        (("refuted", 2.0, 1.0, "x"), "verdict 'refuted' needs a witness"),
+        (("refuted", 0.0, 1.0, "x", 0.0, "", 3), "verdict 'refuted' needs a witness and measured > thresh"),
+        (("certified", 0.0, 1.0, "x"), "certificate must say where"),
+        (("holds", 0.0, 1.0, "x", 0.0, "", None, None, "ball arithmetic"), "certificate belongs to"),
         (
             ("holds", 0.0, 1.0, "x", 0.0, "", None, HOLDS.with_control(REFUTED)),
             "control must be a finding without a control",
@@ -379,7 +392,112 @@ def test_combine_takes_the_worst_finding_and_the_least_caught_control():
     assert combine([HOLDS, UNDECIDED, CERTIFIED]).verdict == "undecided"
     assert combine([HOLDS, UNDECIDED, REFUTED]).verdict == "refuted"
     assert combine(iter([CERTIFIED])).verdict == "certified"
-    missed = combine([HOLDS.with_control(REFUTED), HOLDS.with_control(tight)])
-    assert missed.control == tight
-    assert not returning(missed).ok
     assert returning(combine([HOLDS.with_control(REFUTED)] * 2)).ok
+    missed = returning(combine([HOLDS.with_control(REFUTED), HOLDS.with_control(tight)]))
+    assert missed.problems == ("control not caught (1 of 2): the planted error came out holds",)
+    assert missed.control == tight
+
+
+@pytest.mark.parametrize("missed", [REFUTED, UNDECIDED], ids=["refuted", "undecided"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_combine_masks_no_missed_control_of_an_expected_refutation(missed, nested):
+    # the worst of the controls is the good one here: each has to be judged by itself
+    parts = [REFUTED.with_control(HOLDS), REFUTED.with_control(missed), REFUTED.with_control(HOLDS)]
+    whole = combine([combine(parts[:2]), combine(parts[2:])]) if nested else combine(parts)
+    result = returning(whole, expected="refuted")
+    assert not result.ok
+    assert not result.control_caught
+    assert "control not caught (1 of 3)" in result.problems[0]
+    assert returning(combine(parts[::2]), expected="refuted").ok
+
+
+def test_a_control_that_is_itself_combined_is_judged_part_by_part():
+    result = returning(HOLDS.with_control(combine([REFUTED, HOLDS])))
+    assert result.problems == ("control not caught (1 of 2): the planted error came out holds",)
+
+
+def test_a_refutation_needs_no_number_but_a_witness():
+    assert Finding("refuted", math.nan, 1.0, "not comparable", witness={"index": [0]}).verdict == "refuted"
+
+
+def test_margins_have_no_negative_zero():
+    assert math.copysign(1.0, Finding("holds", 0.0, 0.0, "exact").margin) == 1.0
+    exact = inequality(1.0, 1.0, slack=0.0, reason="r", detail="d")
+    assert math.copysign(1.0, exact.margin) == 1.0
+
+
+def test_at_most_is_for_numbers_with_a_unit_of_their_own():
+    common = {"reason": "r", "detail": "d"}
+    assert at_most(np.array([29.0, 30.0]), 30.0, **common).verdict == "holds"
+    over = at_most(np.array([[1.0, 31.0]]), 30.0, **common)
+    assert (over.verdict, over.measured, over.witness) == ("refuted", 31.0, {"index": [0, 1], "value": 31.0})
+    assert at_most(np.array([1.0, math.nan]), 30.0, **common).verdict == "undecided"
+    with pytest.raises(ValueError, match="values must hold at least one number"):
+        at_most(np.ones(0), 1.0, **common)
+    with pytest.raises(ValueError, match="limit must be finite, got nan"):
+        at_most(1.0, math.nan, **common)
+
+
+def test_skewed_summands_raise_the_threshold_of_the_z_test():
+    # by the formula: at z the normal tail times e^c + e^-c is the rate, c = 2 z^3 / (3 sqrt(400))
+    finding = statistical(0.0, 0.0, 1.0, num_samples=400, detail="d", false_alarm=1e-3, skewness=-2.0)
+    z = mpmath.mpf(finding.threshold)
+    c = 2 * z**3 / 60
+    assert float(mpmath.ncdf(-z) * (mpmath.exp(c) + mpmath.exp(-c))) == pytest.approx(1e-3, rel=1e-9)
+    assert "corrected for skewness 2 of the summands" in finding.reason
+    far = statistical(0.0, 0.0, 1.0, num_samples=100, detail="d", skewness=np.array([0.0, 9.0]))
+    assert far.verdict == "undecided"
+    assert "skewness 9 is too much" in far.detail
+    assert statistical(0.0, 0.0, 1.0, num_samples=9, detail="d", skewness=math.nan).verdict == "undecided"
+
+
+def test_the_false_alarm_rate_for_skewed_summands():
+    # exponential summands (skewness 2), 100 of them, at rate 1e-3: of 40000 tests 40 alarms are expected, and
+    # five standard deviations of a Poisson count more are allowed; the plain normal quantile gives hundreds
+    rng = np.random.default_rng(21)
+    samples = rng.exponential(size=(40000, 100))
+    scores = np.abs(samples.mean(axis=1) - 1) / (samples.std(axis=1, ddof=1) / 10)
+
+    def alarms(skewness):
+        test = statistical(
+            0.0, 0.0, 1.0, num_samples=100, detail="d", false_alarm=1e-3, skewness=skewness
+        )  # fmt: skip
+        return int((scores > test.threshold).sum())
+
+    assert alarms(2.0) <= 40 + 5 * 40**0.5
+    assert alarms(0.0) > 3 * 40
+
+
+# --- threads and interrupts ----------------------------------------------------------------------------
+
+
+def blas_threads():
+    return [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one processor: there are no threads to limit")
+def test_claims_run_with_one_blas_thread_and_give_the_others_back():
+    seen = []
+
+    def check(run):
+        seen.append(blas_threads())
+        return HOLDS.with_control(REFUTED)
+
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        result = run_suite(Suite((made(check),)))
+        assert set(blas_threads()) == {2}
+    assert seen == [[1] * len(seen[0])]
+    assert {pool["threads"] for pool in result.environment["blas"]} == {1}
+
+
+def test_an_interrupt_keeps_what_had_finished():
+    def interrupted(run):
+        raise KeyboardInterrupt
+
+    started = []
+    suite = Suite((made(lambda run: HOLDS.with_control(REFUTED), "first"), made(interrupted, "second")))
+    result = run_suite(suite, on_start=lambda one: started.append(one.id))
+    assert started == ["first", "second"]
+    assert [one.claim.id for one in result.results] == ["first"]
+    assert result.interrupted
+    assert not result.ok
