@@ -1,8 +1,8 @@
 """Growth of time and memory with N, K, width and depth: ``python benchmarks/growth.py``.
 
 Fitted exponents (least squares of the logarithms, minimum of five runs) beside those of the numbers of
-operations and of entries held, fitted at the same sizes. The counts leave out the fixed cost of a call and the
-higher speed of larger products, which both lower the exponents of the time.
+operations and of entries held, fitted at the same sizes. The counts leave out the fixed cost of a call
+and the higher speed of larger products, which both lower the exponents of the time.
 """
 
 from __future__ import annotations

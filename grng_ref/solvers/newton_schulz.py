@@ -12,10 +12,7 @@ from .result import SolveResult, Status, refine
 
 @dataclass(frozen=True)
 class InverseResult:
-    """An approximate inverse X of M, or inverse p-th root, and how good it is.
-
-    ``residual`` is ``|I - M X|_F``, for a root ``|I - M X^p|_F``.
-    """
+    """An approximate inverse X of M, with the residual ``|I - M X|_F`` that says how good it is."""
 
     inverse: Array
     status: Status
@@ -62,7 +59,7 @@ def newton_schulz_inverse(
         error = unit - matrix @ x
         return error, norm(error)
 
-    bound = row_sum_norm(matrix)
+    bound = _row_sum_norm(matrix)
     if bound == 0.0:
         return InverseResult(matrix, "not_positive_definite", 0, math.sqrt(n))
     x = unit / bound
@@ -116,7 +113,7 @@ def solve_newton_schulz(
     return result
 
 
-def row_sum_norm(matrix: Array) -> float:
+def _row_sum_norm(matrix: Array) -> float:
     """``|M|_inf``: the largest absolute row sum, an upper bound of the largest eigenvalue."""
     xp = namespace(matrix=matrix)
     return float(xp.max(xp.sum(xp.abs(matrix), axis=1)))
