@@ -114,6 +114,7 @@ def claim(
     source : str
         Where the statement is from.
     kind : {"identity", "inequality", "rate", "statistical"}
+        No claim of the suite is a "rate" (an order of convergence) yet, and no constructor makes one.
     expected : {"certified", "holds", "refuted", "undecided"}
         The verdict with which a run succeeds. A statistical claim cannot expect "certified".
     params : mapping, optional

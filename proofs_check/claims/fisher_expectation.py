@@ -164,7 +164,7 @@ def score_has_zero_mean(run: Run, num_examples: int, images: int, sizes: list[in
     "F, in every entry.",
     source="classical result (Martens 2020)",
     kind="statistical",
-    params={"draws": 10000, "draws_full": 40000, "num_examples": 6, "seeds": 2, "copies": 100},
+    params={"draws": 20000, "draws_full": 40000, "num_examples": 6, "seeds": 2, "copies": 100},
 )
 def monte_carlo_is_unbiased(
     run: Run, draws: int, draws_full: int, num_examples: int, seeds: int, copies: int

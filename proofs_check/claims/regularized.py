@@ -114,7 +114,7 @@ def ring_damping(
         "sizes": [64, 8, 10],
         "rhos": [1e-6, 1e-4, 1e-2, 1.0, 1e2, 1e4],
         "scales": [1, 10],
-        "planted": 1.1,
+        "planted": 2.0,
     },
 )
 def ring_bounds(
@@ -124,7 +124,7 @@ def ring_bounds(
 
     A regression on one-hot vectors, also with tenfold targets, so that |g| > 1, and with the residual for
     which the bounds are sharp; fewer outputs than parameters, so that J has full row rank. Control of each
-    bound: the step a tenth too long, which the sharp instance shows. Control of the first and the last
+    bound: the step twice too long, which the sharp instance shows. Control of the first and the last
     besides: rho |g| in place of rho |g|^2.
     """
     plain = [
@@ -133,19 +133,19 @@ def ring_bounds(
     ]
     cases = [(one, rho) for one in plain for rho in rhos]
     sharp = _with_sharp_residual(plain[0])
-    turn = _least_singular(sharp)[0] ** 2 / (
-        num_examples * float(np.linalg.norm(on_host(sharp.gradient()))) ** 2
-    )
+    turn = _least_singular(sharp)[0] ** 2 / (num_examples * _length(sharp.gradient()) ** 2)
     cases += [(sharp, factor * turn) for factor in (1e-6, 1.0, 1e6)]
     bounds = np.stack([_ring_bounds(*case) for case in cases], axis=-1)
     steps = np.array([_length(one.step(gr.ring(one.problem, lr=1.0, rho=rho))) for one, rho in cases])
     without_square = np.array([_length(_ring_step_without_square(*case)) for case in cases])
 
+    limit = roundoff(run, condition=max(map(_gram_condition, plain)))
+
     def finding(bound: int, lengths: np.ndarray) -> Finding:
         return inequality(
             lengths,
             bounds[bound],
-            **as_slack(roundoff(run, terms=num_examples * sizes[-1]), "the bounds are attained"),
+            **as_slack(limit, "the bounds are attained up to the rounding of J J^T and its solve"),
             detail=f"bound {bound + 1} of 3, {plain[0].name}, N = {num_examples}, {len(cases)} steps",
         )
 
@@ -163,6 +163,12 @@ def _least_singular(instance: Instance) -> tuple[float, np.ndarray]:
     jacobian = on_host(instance.problem.jacobian(instance.theta, instance.x))
     left, values, _ = np.linalg.svd(jacobian.reshape(-1, jacobian.shape[-1]), full_matrices=False)
     return float(values[-1]), left[:, -1].reshape(jacobian.shape[:2])
+
+
+def _gram_condition(instance: Instance) -> float:
+    """Condition number of ``J J^T``, the squared one of J."""
+    jacobian = on_host(instance.problem.jacobian(instance.theta, instance.x))
+    return float(np.linalg.cond(jacobian.reshape(-1, jacobian.shape[-1]))) ** 2
 
 
 def _with_sharp_residual(instance: Instance) -> Instance:
