@@ -1,16 +1,16 @@
 """Every structure's solves on random problems, judged again: ``python benchmarks/random_solves.py``.
 
 A problem is a batch of layer factors. In every layer the K-FAC factors have a product of condition
-numbers up to 1e12 in float64 and 1e6 in float32 (on their ranges; about half of the problems have fewer
-score rows than parameters). The damping is 0 to 1 times ``|C|_F``. The right-hand side is inside the
-row space (with or without its coefficients), nearly inside, or anywhere. Every structure solves by
-every damping kind and method it has. For an answer with the status "converged" the scaled residual is
-computed again in extended precision, from a dense operator that is put together here, by the definition
-of `grng_ref.solvers.SolveResult`. Above 30 the answer is *dishonest*. So is one to a right-hand side
-clearly outside the range at zero damping.
+numbers up to 1e12 in float64 and 1e6 in float32 (on their ranges; about half of the problems have
+fewer score rows than parameters). The damping is 0 to 1 times ``|C|_F``. The right-hand side is
+inside the row space (with or without its coefficients), nearly inside, or anywhere. Every structure
+solves by every damping kind and method it has. For an answer with the status "converged" the scaled
+residual is computed again in extended precision, from a dense operator that is put together here,
+by the definition of `grng_ref.solvers.SolveResult`. Above 30 the answer is *dishonest*. So is one
+to a right-hand side clearly outside the range at zero damping.
 
-Prints a table in Markdown. Exit status: 0 no answer is dishonest, 1 one is (each is printed with the number of
-its problem), 2 wrong use.
+Prints a table in Markdown. Exit status: 0 no answer is dishonest, 1 one is (each is printed with
+the number of its problem), 2 wrong use.
 """
 
 from __future__ import annotations

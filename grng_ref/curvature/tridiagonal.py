@@ -50,6 +50,10 @@ class TridiagonalKFAC(Curvature):
     trace are those of the undamped operator, with pseudo-inverses where a factor is singular; a solve needs
     definite factors, so softmax outputs need a damping.
 
+    The recursion divides by the next layer's factors: where these are nearly singular (condition number
+    1e12, a damping below 1e-13 of the norm) a stated residual can be too small;
+    `benchmarks/random_solves.py` counts.
+
     Attributes
     ----------
     factors : tuple of (A, G)
