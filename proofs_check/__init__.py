@@ -4,17 +4,9 @@ A claim works from any file (``proofs-check run FILE``); see `claim` for the sho
 """
 
 from .claim import DEFAULT_SUITE, KINDS, Claim, ClaimFileError, Suite, claim, claims_of, load_suite
+from .comparisons import at_most, identity, inequality, statistical
 from .context import Run
-from .findings import (
-    VERDICT_LABELS,
-    VERDICTS,
-    Finding,
-    at_most,
-    combine,
-    identity,
-    inequality,
-    statistical,
-)
+from .findings import VERDICT_LABELS, VERDICTS, Finding, combine
 from .report import FORMATS, RESULT_SCHEMA, to_record, write_report
 from .runner import ClaimResult, RunResult, run_claim, run_suite, select
 
