@@ -44,8 +44,9 @@ def save(path: str | os.PathLike[str], state: Any) -> None:
 
     Notes
     -----
-    Arrays of numbers and booleans keep their dtype, shape and every bit, NaN payloads too; their memory
-    order is not kept. NumPy scalars come back as 0-d arrays. Arrays are copied to the host. The file is
+    Arrays of numbers and booleans keep their dtype, shape and every bit, NaN payloads too; NumPy
+    arrays keep their memory order (row- or column-major), on which the last bits of later matrix products
+    depend. NumPy scalars come back as 0-d arrays. Arrays are copied to the host. The file is
     read back and compared before it takes the place of an old one. It is an ordinary npz: ``numpy.load``
     shows the arrays and the JSON manifest.
     """
@@ -120,7 +121,7 @@ def _encode(value: Any, where: str, arrays: dict[str, np.ndarray]) -> Any:
             got = f"{type(host).__name__} of dtype {host.dtype}"
             raise TypeError(f"{where} must be an array of numbers or booleans, without a mask; got {got}")
         name = f"array{len(arrays)}"
-        arrays[name] = np.ascontiguousarray(host).reshape(host.shape)
+        arrays[name] = host if host.flags.f_contiguous else np.ascontiguousarray(host)
         return {"array": name}
     # Exact types: an enumeration or an OrderedDict would come back as something else.
     if value is None or type(value) in (bool, int, float, str):

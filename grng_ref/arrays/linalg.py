@@ -181,22 +181,81 @@ def eigh(matrix: Array) -> tuple[Array, Array]:
     return values, vectors
 
 
-def qr_append(factor: Array, rows: Array) -> Array:
+def qr_append(factor: Array, rows: Array, targets: Array | None = None) -> tuple[Array, Array | None]:
     """The upper triangular R with ``R^T R = factor^T factor + rows^T rows``, by orthogonal transformations.
 
-    ``factor`` is upper triangular (n, n), ``rows`` is (m, n). LAPACK's ``tpqrt`` uses the triangle and
-    costs O(n^2 m); the fallback is a QR factorization of the stacked matrix.
+    ``factor`` is upper triangular (n, n) with zeros below, ``rows`` is (m, n). With targets t (m,) also the
+    first n entries of the same transformation of ``[0; t]``: ``R x`` for the least-squares solution x of
+    ``[factor; rows] x = [0; t]``. LAPACK's ``tpqrt`` uses the triangle and costs O(n^2 m); the fallback is a
+    QR factorization of the stacked matrix.
     """
     xp = compat.array_namespace(factor)
+    n, m = factor.shape[0], rows.shape[0]
+    if m == 0:
+        return factor, None if targets is None else xp.zeros(n, **like(factor))
     if is_numpy(xp):
-        n = factor.shape[0]
-        (tpqrt,) = scipy.linalg.get_lapack_funcs(("tpqrt",), (factor,))
-        updated, _, _, status = tpqrt(0, min(32, n), factor, rows)
+        tpqrt, tpmqrt = scipy.linalg.get_lapack_funcs(("tpqrt", "tpmqrt"), (factor,))
+        updated, reflectors, scales, status = tpqrt(0, min(32, n), factor, rows)
         if status != 0:
             raise NumericalError(f"LAPACK tpqrt returned status {status}")
-        return np.triu(updated)
+        if targets is None:
+            return updated, None
+        zeros = np.zeros((n, 1), dtype=factor.dtype)
+        half, _, status = tpmqrt(0, reflectors, scales, zeros, targets[:, None], trans="T")
+        if status != 0:
+            raise NumericalError(f"LAPACK tpmqrt returned status {status}")
+        return updated, half[:, 0]
     stacked = xp.concat([factor, rows], axis=0)
-    return xp.linalg.qr(stacked, mode="reduced")[1]
+    basis, updated = xp.linalg.qr(stacked, mode="reduced")
+    return updated, None if targets is None else transpose(basis[n:, :]) @ targets
+
+
+def symmetric_from_lower(matrix: Array) -> Array:
+    """The symmetric matrix with the lower triangle of M, whatever is above it."""
+    xp = compat.array_namespace(matrix)
+    return xp.tril(matrix) + transpose(xp.tril(matrix, k=-1))
+
+
+def symmetric_times(matrix: Array, columns: Array) -> Array:
+    """``P X`` for a symmetric P of which only the lower triangle is read, and X a vector or columns."""
+    xp = compat.array_namespace(matrix)
+    if not is_numpy(xp):
+        return symmetric_from_lower(matrix) @ columns
+    held, lower = _fortran_triangle(matrix)
+    (symm,) = scipy.linalg.get_blas_funcs(("symm",), (matrix,))
+    product = symm(1.0, held, columns if columns.ndim == 2 else columns[:, None], lower=lower)
+    return product if columns.ndim == 2 else product[:, 0]
+
+
+def subtract_square(matrix: Array, factor: Array) -> Array:
+    """``P - V V^T`` for a symmetric P: of argument and result only the lower triangle counts."""
+    xp = compat.array_namespace(matrix)
+    if not is_numpy(xp):
+        return matrix - factor @ transpose(factor)
+    held, lower = _fortran_triangle(matrix)
+    (syrk,) = scipy.linalg.get_blas_funcs(("syrk",), (matrix,))
+    updated = syrk(-1.0, factor, beta=1.0, c=held, lower=lower)
+    return updated if lower else updated.T
+
+
+def _fortran_triangle(matrix: np.ndarray) -> tuple[np.ndarray, int]:
+    """A view of the matrix in LAPACK's memory order, and whether its lower triangle is below there."""
+    return (matrix, 1) if matrix.flags.f_contiguous else (matrix.T, 0)
+
+
+def solve(name: str, matrix: Array, columns: Array) -> Array:
+    """``M^{-1} X`` for a general square M, or a NumericalError that names M where it is singular."""
+    xp = compat.array_namespace(matrix)
+    with quiet():
+        try:
+            solution = xp.linalg.solve(matrix, columns)
+        except Exception as error:
+            if "LinAlgError" in type(error).__name__:
+                raise NumericalError(f"{name} is singular") from error
+            raise
+    if not bool(xp.all(xp.isfinite(solution))):
+        raise NumericalError(f"{name} is singular")
+    return solution
 
 
 def kron(a: Array, b: Array) -> Array:

@@ -1,7 +1,39 @@
 """Gaussian beliefs of the Kalman filter: arrays only, no network."""
 
 from .base import Belief
-from .full import FullBelief, full_belief
-from .update import KalmanInfo, KalmanResult, kalman_update
+from .block_diagonal import BlockDiagonalBelief
+from .diagonal import DiagonalBelief
+from .full import FullBelief
+from .low_rank import LowRankBelief
+from .priors import FORMS, block_diagonal_belief, diagonal_belief, full_belief, low_rank_belief
+from .update import (
+    REGULARIZATIONS,
+    KalmanInfo,
+    KalmanResult,
+    Observation,
+    kalman_predict,
+    kalman_update,
+    log_evidence,
+    observation,
+)
 
-__all__ = ["Belief", "FullBelief", "KalmanInfo", "KalmanResult", "full_belief", "kalman_update"]
+__all__ = [
+    "FORMS",
+    "REGULARIZATIONS",
+    "Belief",
+    "BlockDiagonalBelief",
+    "DiagonalBelief",
+    "FullBelief",
+    "KalmanInfo",
+    "KalmanResult",
+    "LowRankBelief",
+    "Observation",
+    "block_diagonal_belief",
+    "diagonal_belief",
+    "full_belief",
+    "kalman_predict",
+    "kalman_update",
+    "log_evidence",
+    "low_rank_belief",
+    "observation",
+]

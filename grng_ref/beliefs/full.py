@@ -1,4 +1,4 @@
-"""The full belief in square-root information form: an upper triangular R with ``R^T R = Y``.
+"""The full belief in square-root information form, its default: an upper triangular R with ``R^T R = Y``.
 
 Everything is an orthogonal transformation of R, so nothing is squared and nothing is subtracted: the form
 keeps its digits at prior-to-noise ratios where the covariance forms have none left.
@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
-from ..arrays import (
-    Array,
-    NumericalError,
-    check_choice,
-    check_finite,
-    check_real,
-    check_representable,
-    check_shape,
-    epsilon,
-    like,
-    namespace,
+from ..arrays import Array, NumericalError, check_representable, check_shape, epsilon, like, namespace
+from ..arrays.linalg import (
+    diagonal,
+    identity,
+    norm,
+    qr_append,
+    quiet,
+    solve,
+    solve_triangular,
+    transpose,
 )
-from ..arrays.linalg import diagonal, identity, norm, qr_append, quiet, solve_triangular, transpose
-
-FORMS = ("auto", "square_root_information")
+from .base import check_observation, check_rows, require_finite
+from .motion import Motion
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +37,8 @@ class FullBelief:
 
     root: Array
 
+    explicit: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         namespace(root=self.root)
         check_shape("root", self.root, (None, *self.root.shape[:1]), "(parameters, parameters)")
@@ -47,37 +48,41 @@ class FullBelief:
         """P."""
         return int(self.root.shape[0])
 
-    def predict(self, *, noise: float = 0.0, forgetting: float = 1.0) -> FullBelief:
-        """The belief after ``P <- P / forgetting + noise I``.
+    def predict(
+        self,
+        *,
+        transition: Array | None = None,
+        offset: Array | None = None,
+        noise: float | Array = 0.0,
+        forgetting: float = 1.0,
+    ) -> FullBelief:
+        """The belief after ``P <- A P A^T / forgetting + Q``; see `Belief.predict`.
 
-        Forgetting scales R by its square root. With noise, the old and the new parameters are joint
-        Gaussian; a QR factorization of ``[[I/sqrt(q), 0], [-R, R]]`` eliminates the noise: O(P^3).
-
-        Parameters
-        ----------
-        noise : float
-            Variance q >= 0 of the random walk.
-        forgetting : float
-            phi in (0, 1].
+        Forgetting scales R by its square root. With ``M = R A^{-1}`` and noise ``w = C u``, u ~ N(0, I), old
+        and new parameters are joint Gaussian; a QR factorization of ``[[I, 0], [-M C, M]]`` eliminates u:
+        O(P^3). Q may be singular, A may not.
         """
-        q = check_real("noise", noise, minimum=0.0)
-        phi = check_real("forgetting", forgetting, minimum=0.0, exclusive=True)
-        if phi > 1.0:
-            raise ValueError(f"forgetting must lie in (0, 1], got {phi}")
+        motion = Motion.checked(self.root, transition, offset, noise, forgetting)
         xp = namespace(root=self.root)
-        shrink = check_representable("forgetting", math.sqrt(phi), self.root)
-        root = self.root if phi == 1.0 else shrink * self.root
-        if q == 0.0:
-            return FullBelief(root)
+        shrink = check_representable("forgetting", math.sqrt(motion.forgetting), self.root)
+        root = self.root if motion.forgetting == 1.0 else shrink * self.root
+        if motion.transition is not None:
+            root = transpose(solve("transition", transpose(motion.transition), transpose(root)))
+        if motion.is_still:
+            return FullBelief(root if motion.transition is None else _triangle(root))
         zero = xp.zeros_like(root)
-        deviation = check_representable("noise", q**-0.5, root)
-        noise_rows = xp.concat([identity(self.size, root, deviation), zero], axis=1)
-        state_rows = xp.concat([-root, root], axis=1)
+        if motion.deviation is None:  # Q = q I: u scaled like the parameters
+            scale = check_representable("noise", motion.variance**-0.5, root)
+            noise_rows = xp.concat([identity(self.size, root, scale), zero], axis=1)
+            state_rows = xp.concat([-root, root], axis=1)
+        else:
+            noise_rows = xp.concat([identity(self.size, root), zero], axis=1)
+            state_rows = xp.concat([-(root @ motion.deviation), root], axis=1)
         # The larger rows go first: appended to smaller ones they would drown them in their own roundoff.
         first, second = noise_rows, state_rows
-        if norm(root) > norm(noise_rows):
+        if norm(state_rows) > norm(noise_rows):
             first, second = state_rows, noise_rows
-        joint = qr_append(xp.concat([first, xp.concat([zero, zero], axis=1)]), second)
+        joint = _triangle(xp.concat([first, second]))
         return FullBelief(joint[self.size :, self.size :])
 
     def update(
@@ -88,52 +93,50 @@ class FullBelief:
         With targets the step is the least-squares solution of ``[R; rows] step = [0; targets]``, read off one
         QR factorization; otherwise two triangular solves. O(P^2 m), and O(P^3) with a precision.
         """
-        xp = namespace(root=self.root, rows=rows, gradient=gradient, targets=targets)
-        check_shape("rows", rows, (None, self.size), "(observations, parameters)")
-        check_shape("gradient", gradient, (self.size,), "one entry a parameter")
-        check_finite(rows=rows, gradient=gradient, targets=targets)
-        precision = check_real("precision", precision, minimum=0.0)
-        if targets is None:
-            targets_column = xp.zeros((rows.shape[0], 1), **like(rows))
-        else:
-            check_shape("targets", targets, (rows.shape[0],), "one entry an observation")
-            targets_column = targets[:, None]
-        stacked = xp.concat([rows, targets_column], axis=1)
+        precision = check_observation(self.root[0, :], rows, gradient, targets, precision)
+        xp = namespace(root=self.root)
         if precision > 0.0:
-            extra = identity(self.size, rows, math.sqrt(precision))
-            zeros = xp.zeros((self.size, 1), **like(rows))
-            stacked = xp.concat([stacked, xp.concat([extra, zeros], axis=1)])
-        corner = xp.zeros((self.size + 1, 1), **like(rows))
-        square = xp.concat([self.root, xp.zeros((1, self.size), **like(rows))])
-        updated = qr_append(xp.concat([square, corner], axis=1), stacked)
-        root, half = updated[: self.size, : self.size], updated[: self.size, self.size]
-        _check_pivots(root)
-        if targets is None:
-            half = -solve_triangular(root, gradient, lower=False, transposed=True)
-        step = solve_triangular(root, half, lower=False)
+            extra = identity(self.size, rows, check_representable("precision", math.sqrt(precision), rows))
+            rows = xp.concat([rows, extra])
+            if targets is not None:
+                targets = xp.concat([targets, xp.zeros(self.size, **like(rows))])
+        with quiet():
+            root, half = qr_append(self.root, rows, targets)
+            _check_pivots(root)
+            if half is None:
+                half = -solve_triangular(root, gradient, lower=False, transposed=True)
+            step = solve_triangular(root, half, lower=False)
         if not bool(xp.all(xp.isfinite(step))):
             raise NumericalError("the information matrix is singular or overflowed in the update")
         return FullBelief(root), step
 
+    def whiten(self, rows: Array) -> Array:
+        """``V = R^{-T} rows^T`` (P, m): ``V^T V = rows P rows^T``."""
+        return solve_triangular(self.root, transpose(rows), lower=False, transposed=True)
+
+    def observed_covariance(self, rows: Array) -> Array:
+        """``rows P rows^T`` (m, m), a square."""
+        check_rows(self.root[0, :], rows)
+        namespace(belief=self.root, rows=rows)
+        with quiet():
+            white = self.whiten(rows)
+            return require_finite("covariance", transpose(white) @ white)
+
     def information(self) -> Array:
         """Y (P, P)."""
         with quiet():
-            return _finite("information", transpose(self.root) @ self.root)
+            return require_finite("information", transpose(self.root) @ self.root)
 
     def covariance(self) -> Array:
         """``Y^{-1}`` (P, P), by triangular solves: ``R^{-1} R^{-T}``."""
         with quiet():
             inverse = solve_triangular(self.root, identity(self.size, self.root), lower=False)
-            return _finite("covariance", inverse @ transpose(inverse))
+            return require_finite("covariance", inverse @ transpose(inverse))
 
 
-def _finite(name: str, matrix: Array) -> Array:
-    xp = namespace(matrix=matrix)
-    if not bool(xp.all(xp.isfinite(matrix))):
-        raise NumericalError(
-            f"the {name} overflowed: a direction that no observation reaches is forgotten without bound"
-        )
-    return matrix
+def _triangle(rows: Array) -> Array:
+    """The upper triangular R with ``R^T R = rows^T rows``."""
+    return namespace(rows=rows).linalg.qr(rows, mode="reduced")[1]
 
 
 def _check_pivots(root: Array) -> None:
@@ -154,31 +157,3 @@ def _check_pivots(root: Array) -> None:
             "the information matrix is singular to working precision: the rows and the prior leave a "
             "direction undetermined; lower the prior variance or use float64"
         )
-
-
-def full_belief(mean_like: Array, *, prior_variance: float, form: str = "auto") -> FullBelief:
-    """The prior belief ``P_0 = prior_variance I`` over parameters of the shape of ``mean_like`` (P,).
-
-    Parameters
-    ----------
-    mean_like : array (P,)
-        Gives the size, library, dtype and device.
-    prior_variance : float
-        p0 > 0.
-    form : {"auto", "square_root_information"}
-
-    Raises
-    ------
-    TypeError, ValueError
-        Bad arguments.
-
-    Notes
-    -----
-    Source: classical (square-root information filter, Bierman 1977).
-    """
-    namespace(mean_like=mean_like)
-    check_shape("mean_like", mean_like, (None,), "one entry a parameter")
-    variance = check_real("prior_variance", prior_variance, minimum=0.0, exclusive=True)
-    check_choice("form", form, FORMS)
-    deviation = check_representable("prior_variance", variance**-0.5, mean_like)
-    return FullBelief(identity(mean_like.shape[0], mean_like, deviation))

@@ -1,4 +1,4 @@
-"""One regularized Kalman update on arrays: score rows in, posterior out."""
+"""The two halves of the regularized Kalman filter on arrays: score rows in, posterior out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ..arrays import (
     Array,
+    NumericalError,
     check_choice,
     check_finite,
     check_integer,
@@ -15,7 +16,7 @@ from ..arrays import (
     epsilon,
     namespace,
 )
-from ..arrays.linalg import norm, transpose
+from ..arrays.linalg import cholesky, cholesky_solve, diagonal, identity, norm, quiet, transpose
 from ..directions import ring_damping
 from .base import Belief
 
@@ -96,17 +97,66 @@ def kalman_update(
     The innovation is formed in the natural parameter, so that a saturated softmax needs no epsilon and
     no dropped class. Source: our reconstruction of R-Kalman; exact Bayes for these observations.
     """
-    if isinstance(belief, type) or not isinstance(belief, Belief):
-        got = getattr(belief, "__name__", type(belief).__name__)
-        raise TypeError(f"belief must be a Belief such as gr.full_belief(...), got {got}")
-    xp = namespace(mean=mean, B=B, g=g, hessian=hessian, coefficients=coefficients)
+    check_belief_object(belief)
+    namespace(mean=mean, B=B)
     check_shape("mean", mean, (belief.size,), "one entry a parameter of the belief")
     check_shape("B", B, (None, belief.size), "(score rows, parameters)")
-    check_shape("g", g, (belief.size,), "one entry a parameter")
+    check_finite(mean=mean)
+    if rho > 0.0 and regularization == "explicit" and not belief.explicit:
+        raise ValueError(
+            f"regularization must be 'implicit' for a {type(belief).__name__}: explicit regularization "
+            "observes the whole Hessian, which full and block-diagonal beliefs take"
+        )
+    seen = observation(
+        B,
+        g,
+        num_examples=num_examples,
+        rho=rho,
+        regularization=regularization,
+        hessian=hessian,
+        coefficients=coefficients,
+    )
+    posterior, step = seen.update(belief)
+    info = KalmanInfo(gradient_norm=norm(g), precision=seen.precision, step_norm=norm(step))
+    return KalmanResult(mean + step, posterior, info)
+
+
+class Observation(NamedTuple):
+    """A batch, and the regularization, as a belief observes them."""
+
+    rows: Array  #: (m, P), whitened
+    gradient: Array  #: (P,), summed over the examples
+    targets: Array | None  #: (m,), t with ``gradient = -rows^T t``
+    precision: float  #: of the mean, observed at itself
+
+    def update(self, belief: Belief) -> tuple[Belief, Array]:
+        """The posterior and the step of the mean."""
+        return belief.update(self.rows, self.gradient, targets=self.targets, precision=self.precision)
+
+    def seen_from(self, offset: Array) -> Observation:
+        """The same linear model, made at ``mean + offset``, as it looks from the mean."""
+        shift = self.rows @ offset
+        targets = None if self.targets is None else self.targets + shift
+        return self._replace(gradient=self.gradient - transpose(self.rows) @ shift, targets=targets)
+
+
+def observation(
+    B: Array,
+    g: Array,
+    *,
+    num_examples: int,
+    rho: float,
+    regularization: str,
+    hessian: Array | None,
+    coefficients: Array | None,
+) -> Observation:
+    """What `kalman_update` observes, from the same arguments."""
+    xp = namespace(B=B, g=g, hessian=hessian, coefficients=coefficients)
+    check_shape("g", g, (B.shape[1],), "one entry a parameter")
     if coefficients is not None:
         check_shape("coefficients", coefficients, (B.shape[0],), "one entry a score row")
         _check_coefficients(B, g, coefficients)
-    check_finite(mean=mean, B=B, g=g, hessian=hessian, coefficients=coefficients)
+    check_finite(B=B, g=g, hessian=hessian, coefficients=coefficients)
     n = check_integer("num_examples", num_examples, minimum=1)
     rho = check_real("rho", rho, minimum=0.0)
     check_choice("regularization", regularization, REGULARIZATIONS)
@@ -120,14 +170,86 @@ def kalman_update(
     elif rho > 0.0:
         if hessian is None:
             raise ValueError("hessian must be given for regularization='explicit' with rho > 0, got None")
-        check_shape("hessian", hessian, (belief.size, belief.size), "(parameters, parameters)")
+        check_shape("hessian", hessian, (B.shape[1], B.shape[1]), "(parameters, parameters)")
         root = math.sqrt(n * rho)
         rows = xp.concat([rows, root * hessian])
         gradient = gradient + n * rho * (hessian @ g)
         targets = None if targets is None else xp.concat([targets, -root * g])
-    posterior, step = belief.update(rows, gradient, targets=targets, precision=precision)
-    info = KalmanInfo(gradient_norm=norm(g), precision=precision, step_norm=norm(step))
-    return KalmanResult(mean + step, posterior, info)
+    return Observation(rows, gradient, targets, precision)
+
+
+def log_evidence(belief: Belief, rows: Array, targets: Array) -> float:
+    """``log E exp(t^T rows d - |rows d|^2 / 2)`` over ``d ~ N(0, P)``: what a linear model gains by its fit.
+
+    ``(t^T A S^{-1} t - log det S) / 2`` with ``A = rows P rows^T`` and ``S = I + A``. Added to the log
+    likelihood at the mean it is the log marginal likelihood: exactly for a linear-Gaussian model, else of
+    the Gaussian approximation that the filter makes.
+
+    Raises
+    ------
+    NumericalError
+        S is not positive definite, or overflowed.
+    """
+    xp = namespace(rows=rows, targets=targets)
+    spread = belief.observed_covariance(rows)
+    with quiet():
+        root = cholesky(spread + identity(rows.shape[0], rows))
+        if root is None:
+            raise NumericalError("the covariance of the observations overflowed or is not positive definite")
+        fit = targets @ (spread @ cholesky_solve(root, targets))
+        return float(0.5 * fit - xp.sum(xp.log(diagonal(root))))
+
+
+def kalman_predict(
+    mean: Array,
+    belief: Belief,
+    *,
+    transition: Array | None = None,
+    offset: Array | None = None,
+    noise: float | Array = 0.0,
+    forgetting: float = 1.0,
+) -> tuple[Array, Belief]:
+    """Mean and belief after the motion ``theta <- A theta + b + w``, w ~ N(0, Q).
+
+    ``mean <- A mean + b`` and ``P <- A P A^T / forgetting + Q``.
+
+    Parameters
+    ----------
+    mean : array (P,)
+    belief : Belief
+    transition, offset, noise, forgetting
+        A, b, Q and phi; see `Belief.predict`.
+
+    Returns
+    -------
+    mean, belief
+
+    Raises
+    ------
+    TypeError, ValueError
+        Bad arguments; a transition that the belief's structure does not survive.
+    NumericalError
+        A is singular where the belief stores an information, or the result overflowed.
+
+    Notes
+    -----
+    Source: classical (Kalman 1960).
+    """
+    check_belief_object(belief)
+    namespace(mean=mean, transition=transition, offset=offset)
+    check_shape("mean", mean, (belief.size,), "one entry a parameter of the belief")
+    check_finite(mean=mean)
+    moved = belief.predict(transition=transition, offset=offset, noise=noise, forgetting=forgetting)
+    if transition is not None:
+        mean = transition @ mean
+    return mean if offset is None else mean + offset, moved
+
+
+def check_belief_object(belief: Belief) -> None:
+    """Raise a TypeError unless it is a belief."""
+    if isinstance(belief, type) or not isinstance(belief, Belief):
+        got = getattr(belief, "__name__", type(belief).__name__)
+        raise TypeError(f"belief must be a Belief such as gr.full_belief(...), got {got}")
 
 
 def _check_coefficients(B: Array, g: Array, coefficients: Array) -> None:

@@ -41,6 +41,7 @@ class StepInfo(NamedTuple):
     samples: Array | None  #: labels ``(M, *labels)`` drawn from the model at this step
     probes: Array | None = None  #: random directions (M, P) drawn at this step
     clipped: float | None = None  #: fraction of entries that were clipped; None where nothing is
+    log_marginal: float | None = None  #: of the labels of this batch under a belief; None without one
 
 
 class Optimizer(Protocol):

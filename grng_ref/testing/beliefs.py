@@ -86,7 +86,11 @@ def check_belief(
     information_and_covariance_are_inverse        symmetric, positive definite, ``Y P = I``
     predict_without_change_is_the_identity        noise 0, forgetting 1
     predict_moves_the_covariance                  ``P / forgetting + noise I`` (exact)
+    transition_moves_the_covariance               ``A P A^T / forgetting + Q``, or a ValueError (exact)
+    offset_leaves_the_spread                      an offset moves a mean
     update_adds_information                       ``Y + rows^T rows + precision I`` (exact)
+    precision_is_observed_without_rows            ``Y + precision I`` for rows (0, P) (exact)
+    observed_covariance_is_that_of_the_rows       ``rows P rows^T``
     step_uses_the_updated_information             ``step = -Y_new^{-1} gradient`` (exact)
     targets_do_not_change_the_update              t with ``gradient = -rows^T t`` given
     batch_is_sequence                             both observations at once, or one after the other (exact)
@@ -211,6 +215,34 @@ def predict_moves_the_covariance(case: BeliefCase) -> None:
         _require_same(case, f"covariance() after {options}", moved.covariance(), expected, Y)
 
 
+def transition_moves_the_covariance(case: BeliefCase) -> None:
+    """``A P A^T / forgetting + Q``, or a ValueError (exact)."""
+    belief = case.posterior()
+    P, Y = host(belief.covariance()), host(belief.information())
+    shift = np.eye(_SIZE) + 0.5 * np.eye(_SIZE, k=1)  # of a condition number near 3
+    root = case.rows[0].T
+    for noise in (0.0, 0.3, root @ root.T):  # the last one is singular
+        Q = noise * np.eye(_SIZE) if np.ndim(noise) == 0 else noise
+        options = {"transition": case.place.put(shift), "forgetting": 0.9}
+        try:
+            moved = belief.predict(noise=case.place.put(Q) if np.ndim(noise) else noise, **options)
+        except ValueError as error:
+            require("transition" in str(error), f"predict with a transition says {str(error)!r}")
+            return
+        expected = shift @ P @ shift.T / 0.9 + Q
+        kind = "a matrix" if np.ndim(noise) else f"{noise:g}"
+        name = f"covariance() after predict(transition=A, noise={kind})"
+        _require_same(case, name, moved.covariance(), expected, np.diag([1.0, np.linalg.cond(Y) * 10.0]))
+
+
+def offset_leaves_the_spread(case: BeliefCase) -> None:
+    """An offset moves a mean."""
+    belief = case.posterior()
+    offset = case.place.put(case.mean)
+    with_offset, without = (belief.predict(noise=0.1, offset=given) for given in (offset, None))
+    require_identical("information() with an offset", with_offset.information(), without.information())
+
+
 def update_adds_information(case: BeliefCase) -> None:
     """``Y + rows^T rows + precision I`` (exact)."""
     belief = case.posterior()
@@ -220,6 +252,34 @@ def update_adds_information(case: BeliefCase) -> None:
         after, _ = case.update(belief, rows, case.targets[1], precision=precision)
         name = f"information() after update(precision={precision:g})"
         _require_same(case, name, after.information(), expected, np.eye(_SIZE))
+
+
+def precision_is_observed_without_rows(case: BeliefCase) -> None:
+    """``Y + precision I`` for rows (0, P) (exact)."""
+    belief = case.posterior()
+    Y = host(belief.information())
+    new = Y + 0.5 * np.eye(_SIZE)
+    gradient = case.rows[0][0, :]
+    no_rows, put = case.place.put(np.zeros((0, _SIZE))), case.place.put
+    after, step = belief.update(no_rows, put(gradient), precision=0.5)
+    _require_same(case, "information() after update without rows", after.information(), new, np.eye(_SIZE))
+    _require_same(case, "step of an update without rows", step, -np.linalg.solve(new, gradient), new)
+    _, still = belief.update(no_rows, put(0.0 * gradient), targets=put(np.zeros(0)), precision=0.5)
+    require_close("the step of an update without rows and gradient", host(still), 0.0 * gradient, 0.0)
+
+
+def observed_covariance_is_that_of_the_rows(case: BeliefCase) -> None:
+    """``rows P rows^T``."""
+    for name, belief in (("prior", case.prior()), ("posterior", case.posterior())):
+        Y, P = host(belief.information()), host(belief.covariance())
+        for rows in case.rows:
+            spread = belief.observed_covariance(case.place.put(rows))
+            require_kind(
+                f"observed_covariance() of the {name} belief", spread, belief.information(), (len(rows),) * 2
+            )
+            expected = rows @ P @ rows.T
+            bound = case.bound(Y) * float(np.linalg.norm(rows) ** 2 * np.linalg.norm(P))
+            require_close(f"observed_covariance() of the {name} belief", host(spread), expected, bound)
 
 
 def step_uses_the_updated_information(case: BeliefCase) -> None:
@@ -309,7 +369,7 @@ def bad_arguments_are_refused(case: BeliefCase) -> None:
             require_raises(what, ValueError, belief.predict, mention=(option,), **{option: value})
     rows, targets = case.rows[1], case.targets[1]
     good = {"rows": rows, "gradient": -rows.T @ targets, "targets": targets}
-    bad: list[tuple[str, Any]] = [("rows", rows[:, 1:]), ("rows", rows[0]), ("rows", rows[:0])]
+    bad: list[tuple[str, Any]] = [("rows", rows[:, 1:]), ("rows", rows[0])]
     bad += [(name, value[1:]) for name, value in good.items() if name != "rows"]
     for name, value in good.items():
         broken = value.copy()
@@ -328,6 +388,12 @@ def bad_arguments_are_refused(case: BeliefCase) -> None:
         for wrong in case.place.wrong_dtypes(value):
             what = f"update with {name} of dtype {wrong.dtype}"
             require_raises(what, TypeError, update, **{name: wrong})
+    for value in (case.mean[1:], np.full(_SIZE, math.nan)):
+        what = f"predict with an offset of shape {value.shape}"
+        require_raises(what, ValueError, belief.predict, mention=("offset",), offset=case.place.put(value))
+    for value in (rows[:, 1:], rows[0]):
+        what = f"observed_covariance of rows of shape {value.shape}"
+        require_raises(what, ValueError, belief.observed_covariance, case.place.put(value), mention=("rows",))
     for value in (-1.0, math.nan):
         what = f"update(precision={value:g})"
         require_raises(what, ValueError, update, mention=("precision",), precision=value)
@@ -336,7 +402,9 @@ def bad_arguments_are_refused(case: BeliefCase) -> None:
 
 EXACT = (
     predict_moves_the_covariance,
+    transition_moves_the_covariance,
     update_adds_information,
+    precision_is_observed_without_rows,
     step_uses_the_updated_information,
     batch_is_sequence,
     order_of_observations_does_not_matter,
@@ -349,7 +417,11 @@ PROPERTIES = (
     information_and_covariance_are_inverse,
     predict_without_change_is_the_identity,
     predict_moves_the_covariance,
+    transition_moves_the_covariance,
+    offset_leaves_the_spread,
     update_adds_information,
+    precision_is_observed_without_rows,
+    observed_covariance_is_that_of_the_rows,
     step_uses_the_updated_information,
     targets_do_not_change_the_update,
     batch_is_sequence,

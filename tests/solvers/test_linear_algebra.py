@@ -212,7 +212,7 @@ def test_qr_append_is_the_factor_of_the_sum(n, m, seed, exponent):
     kept = factor.copy(), rows.copy()
     expected = factor.T @ factor + rows.T @ rows
     for convert in (np.asarray, strict):
-        updated = gr.to_numpy(linalg.qr_append(convert(factor), convert(rows)))
+        updated = gr.to_numpy(linalg.qr_append(convert(factor), convert(rows))[0])
         assert updated.shape == (n, n)
         assert np.all(np.tril(updated, -1) == 0.0)
         # orthogonal transformations: backward error of a few roundings of |[R0; rows]|^2 = tr of the sum
@@ -229,7 +229,7 @@ def test_qr_append_keeps_digits_that_the_normal_equations_lose():
     exact = math.sqrt(1e-18 + 1e-18)  # the information along (1, -1)/sqrt 2 is R0's 1e-18; |R v| = 1e-9
     v = np.array([1.0, -1.0])
     for convert in (np.asarray, strict):
-        updated = gr.to_numpy(linalg.qr_append(convert(factor), convert(rows)))
+        updated = gr.to_numpy(linalg.qr_append(convert(factor), convert(rows))[0])
         assert np.linalg.norm(updated @ v) == pytest.approx(exact, rel=1e-6, abs=0.0)
     information = factor.T @ factor + rows.T @ rows
     assert v @ information @ v != pytest.approx(exact**2, rel=0.1, abs=0.0)  # negative control

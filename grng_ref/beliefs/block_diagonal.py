@@ -1,0 +1,156 @@
+"""The block-diagonal belief: the decoupled extended Kalman filter."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import ClassVar
+
+from ..arrays import Array, like, namespace
+from ..arrays.linalg import identity, qr_append, quiet, solve_triangular
+from .base import check_observation, check_random_walk, check_rows, require_finite
+from .full import FullBelief
+from .whitened import compressed, whitened_step
+
+
+@dataclass(frozen=True, eq=False)
+class BlockDiagonalBelief:
+    """Independent groups of parameters, each with a full belief in square-root information form.
+
+    - Mean step: the *joint* gain, ``-(Y^- + rows^T rows)^{-1} gradient`` with all blocks at once.
+    - Projection: the covariance of every block is its block of the joint posterior covariance.
+
+    A block's marginal information is that of its own rows, with what the other blocks leave unexplained
+    as their noise, ``Y_b + rows_b^T (I + sum_{c != b} rows_c P_c rows_c^T)^{-1} rows_b``: a sum, so
+    nothing is subtracted, and the blocks keep their digits at any prior-to-noise ratio.
+
+    Attributes
+    ----------
+    blocks : tuple of FullBelief
+        In the order of the parameters.
+
+    Notes
+    -----
+    Source: classical (decoupled extended Kalman filter, Puskorius and Feldkamp 1991).
+    """
+
+    blocks: tuple[FullBelief, ...]
+
+    explicit: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not self.blocks:
+            raise ValueError("blocks must hold at least one belief, got none")
+
+    @property
+    def size(self) -> int:
+        """P."""
+        return sum(block.size for block in self.blocks)
+
+    @property
+    def _template(self) -> Array:
+        """A vector of P entries, of the belief's kind."""
+        xp = namespace(root=self.blocks[0].root)
+        return xp.zeros(self.size, **like(self.blocks[0].root))
+
+    def predict(
+        self,
+        *,
+        transition: Array | None = None,
+        offset: Array | None = None,
+        noise: float | Array = 0.0,
+        forgetting: float = 1.0,
+    ) -> BlockDiagonalBelief:
+        """The belief after ``P <- P / forgetting + noise I``; a number for the noise, no transition."""
+        q, phi = check_random_walk(
+            "block-diagonal",
+            self._template,
+            transition=transition,
+            offset=offset,
+            noise=noise,
+            forgetting=forgetting,
+        )
+        return BlockDiagonalBelief(tuple(one.predict(noise=q, forgetting=phi) for one in self.blocks))
+
+    def update(
+        self, rows: Array, gradient: Array, *, targets: Array | None = None, precision: float = 0.0
+    ) -> tuple[BlockDiagonalBelief, Array]:
+        """The projected posterior and the joint step of the mean; see the class and `Belief.update`.
+
+        O(P m^2 + sum P_b^2 m) for m <= P rows, and O(sum P_b^3) more with a precision.
+        """
+        precision = check_observation(self._template, rows, gradient, targets, precision)
+        xp = namespace(rows=rows)
+        rows, targets = compressed(rows, targets)
+        with quiet():
+            blocks = [_with_precision(block, precision) for block in self.blocks]
+            own_rows = self._split(rows)
+            whites = [b.whiten(r) for b, r in zip(blocks, own_rows, strict=True)]
+            own_gradients = self._split(gradient[None, :])
+            white_gradients = [b.whiten(g)[:, 0] for b, g in zip(blocks, own_gradients, strict=True)]
+            white_step = whitened_step(xp.concat(whites), xp.concat(white_gradients), targets)
+            steps = [
+                solve_triangular(b.root, part[0, :], lower=False)
+                for b, part in zip(blocks, self._split(white_step[None, :]), strict=True)
+            ]
+            posterior = tuple(
+                FullBelief(qr_append(b.root, own, None)[0])
+                for b, own in zip(blocks, _unexplained(own_rows, whites), strict=True)
+            )
+        return BlockDiagonalBelief(posterior), require_finite("step", xp.concat(steps))
+
+    def observed_covariance(self, rows: Array) -> Array:
+        """``rows P rows^T`` (m, m), a sum of squares."""
+        check_rows(self._template, rows)
+        namespace(belief=self.blocks[0].root, rows=rows)
+        parts = zip(self.blocks, self._split(rows), strict=True)
+        return functools.reduce(operator.add, (b.observed_covariance(r) for b, r in parts))
+
+    def information(self) -> Array:
+        """Y (P, P), with zeros between the blocks."""
+        return self._dense([block.information() for block in self.blocks])
+
+    def covariance(self) -> Array:
+        """``Y^{-1}`` (P, P), with zeros between the blocks."""
+        return self._dense([block.covariance() for block in self.blocks])
+
+    def _split(self, rows: Array) -> list[Array]:
+        """The columns of every block."""
+        bounds = accumulate((block.size for block in self.blocks), initial=0)
+        return [rows[:, first:last] for first, last in pairwise(bounds)]
+
+    def _dense(self, matrices: list[Array]) -> Array:
+        xp = namespace(matrix=matrices[0])
+        bands = []
+        first = 0
+        for matrix in matrices:
+            height = matrix.shape[0]
+            left = xp.zeros((height, first), **like(matrix))
+            right = xp.zeros((height, self.size - first - height), **like(matrix))
+            bands.append(xp.concat([left, matrix, right], axis=1))
+            first += height
+        return xp.concat(bands)
+
+
+def _with_precision(block: FullBelief, precision: float) -> FullBelief:
+    """The block with ``precision I`` added to its information."""
+    if precision == 0.0:
+        return block
+    root, _ = qr_append(block.root, identity(block.size, block.root, precision**0.5))
+    return FullBelief(root)
+
+
+def _unexplained(rows: list[Array], whites: list[Array]) -> list[Array]:
+    """``R^{-T} rows_b`` with ``R^T R = I + sum_{c != b} V_c^T V_c``, for every block."""
+    xp = namespace(rows=rows[0])
+    m = rows[0].shape[0]
+    if len(rows) == 1 or m == 0:
+        return rows
+    made = []
+    for index, own in enumerate(rows):
+        others = xp.concat([white for other, white in enumerate(whites) if other != index])
+        root, _ = qr_append(identity(m, own), others)
+        made.append(solve_triangular(root, own, lower=False, transposed=True))
+    return made

@@ -1,0 +1,106 @@
+"""The full belief that stores its information matrix Y."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..arrays import Array, NumericalError, check_shape, namespace
+from ..arrays.linalg import (
+    add_to_diagonal,
+    cholesky,
+    cholesky_solve,
+    identity,
+    quiet,
+    solve,
+    solve_triangular,
+    symmetrize,
+    transpose,
+)
+from .base import check_observation, check_rows, require_finite
+from .covariance_forms import inverse_of
+from .motion import Motion
+
+
+@dataclass(frozen=True, eq=False)
+class InformationBelief:
+    """The information form: ``Y <- Y + rows^T rows``; a Cholesky factorization for every step, O(P^3).
+
+    Attributes
+    ----------
+    matrix : array (P, P)
+        Y, symmetric.
+    """
+
+    matrix: Array
+
+    explicit: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        namespace(matrix=self.matrix)
+        check_shape("matrix", self.matrix, (None, *self.matrix.shape[:1]), "(parameters, parameters)")
+
+    @property
+    def size(self) -> int:
+        """P."""
+        return int(self.matrix.shape[0])
+
+    def predict(
+        self,
+        *,
+        transition: Array | None = None,
+        offset: Array | None = None,
+        noise: float | Array = 0.0,
+        forgetting: float = 1.0,
+    ) -> InformationBelief:
+        """The belief after ``P <- A P A^T / forgetting + Q``; see `Belief.predict`.
+
+        ``M = A^{-T} (forgetting Y) A^{-1}``, then ``Y = (I + M Q)^{-1} M``; A may not be singular.
+        """
+        motion = Motion.checked(self.matrix, transition, offset, noise, forgetting)
+        matrix = motion.forgetting * self.matrix if motion.forgetting < 1.0 else self.matrix
+        if motion.transition is not None:
+            turned = solve("transition", transpose(motion.transition), matrix)
+            matrix = symmetrize(solve("transition", transpose(motion.transition), transpose(turned)))
+        noise_matrix = motion.noise(matrix)
+        if noise_matrix is not None:
+            spread = identity(self.size, matrix) + matrix @ noise_matrix
+            matrix = symmetrize(solve("I + Y Q", spread, matrix))
+        return InformationBelief(require_finite("information", matrix))
+
+    def update(
+        self, rows: Array, gradient: Array, *, targets: Array | None = None, precision: float = 0.0
+    ) -> tuple[InformationBelief, Array]:
+        """The posterior and the step of its mean; see `Belief.update`. It has no use for targets."""
+        precision = check_observation(self.matrix[0, :], rows, gradient, targets, precision)
+        with quiet():
+            matrix = self.matrix if rows.shape[0] == 0 else self.matrix + transpose(rows) @ rows
+            matrix = add_to_diagonal(matrix, precision)
+            step = -cholesky_solve(self._root(matrix), gradient)
+        return InformationBelief(matrix), require_finite("step", step)
+
+    def observed_covariance(self, rows: Array) -> Array:
+        """``rows P rows^T`` (m, m)."""
+        check_rows(self.matrix[0, :], rows)
+        namespace(belief=self.matrix, rows=rows)
+        with quiet():
+            half = solve_triangular(self._root(self.matrix), transpose(rows), lower=True)
+            return require_finite("covariance", transpose(half) @ half)
+
+    def information(self) -> Array:
+        """Y (P, P)."""
+        return self.matrix
+
+    def covariance(self) -> Array:
+        """``Y^{-1}`` (P, P)."""
+        return inverse_of("information matrix", self.matrix)
+
+    @staticmethod
+    def _root(matrix: Array) -> Array:
+        root = cholesky(matrix)
+        if root is None:
+            raise NumericalError(
+                "the information matrix is not positive definite to working precision: lower the prior "
+                "variance, or use the form 'square_root_information'"
+            )
+        return root
