@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..arrays import Array, check_finite, check_integer, check_shape, epsilon, namespace
+from ..arrays import Array, check_finite, check_integer, check_real, check_shape, epsilon, namespace
 from ..arrays.linalg import identity, norm, quiet, symmetrize
 from .newton_schulz import InverseResult, row_sum_norm
 from .result import Status
@@ -33,7 +33,7 @@ def inverse_root(matrix: Array, *, order: int, max_iterations: int | None = None
         roundoff lets N drift away from them. Status ``"converged"``: it is at most the square root of
         eps. ``"stagnated"``: it stopped falling before, or the iterations ran out; M is not positive
         definite, not symmetric, or too ill-conditioned. ``"not_positive_definite"``: M is zero.
-        ``"not_finite"``: the root overflows. Nothing is raised for these.
+        ``"not_finite"``: the root or ``|M|_inf`` overflows. Nothing is raised for these.
 
     Raises
     ------
@@ -54,6 +54,7 @@ def inverse_root(matrix: Array, *, order: int, max_iterations: int | None = None
     check_shape("matrix", matrix, (n, n), "(n, n)")
     check_finite(matrix=matrix)
     p, eps = check_integer("order", order, minimum=1), epsilon(matrix)
+    check_real("order", p)  # an integer may lie beyond float64
     if max_iterations is None:
         # Small eigenvalues at least double; the second logarithm is the squaring at the end.
         max_iterations = math.ceil(math.log2(math.log(1.0 / eps) / eps)) + 2
@@ -61,8 +62,9 @@ def inverse_root(matrix: Array, *, order: int, max_iterations: int | None = None
 
     with quiet():
         bound = row_sum_norm(matrix)
-        if bound == 0.0:
-            return InverseResult(matrix, "not_positive_definite", 0, math.sqrt(n))
+        if not 0.0 < bound < math.inf:
+            why: Status = "not_positive_definite" if bound == 0.0 else "not_finite"
+            return InverseResult(matrix, why, 0, math.sqrt(n))
         unit = identity(n, matrix)
         # The iteration sees M / t, so that no power of X overflows where the root itself does not.
         scaled = matrix / bound

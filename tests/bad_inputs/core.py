@@ -177,6 +177,8 @@ TABLE: dict[str, list[tuple[Any, ...]]] = {
         ("infinity", lambda: gr.inverse_root(with_entry(FA, INF), order=2),
          V_, "matrix", "must be finite", "got NaN or infinite"),
         ("order 0", lambda: gr.inverse_root(FA, order=0), V_, "order", "an integer >= 1", "got 0"),
+        ("order beyond float64", lambda: gr.inverse_root(FA, order=10**400),
+         V_, "order", "a finite number", "got inf"),
         ("float order", lambda: gr.inverse_root(FA, order=2.0), T_, "order", "an integer", "got float"),
         ("negative max_iterations", lambda: gr.inverse_root(FA, order=2, max_iterations=-1),
          V_, "max_iterations", "an integer >= 0", "got -1"),

@@ -174,7 +174,7 @@ def test_an_inverse_that_overflows_is_not_finite():
     root = inverse_root(tiny, order=2)  # 1e160: it is there, with the digits that a subnormal number has
     assert root.inverse[0, 0] == pytest.approx(1e160, rel=1e-3)
     huge = np.full((2, 2), 1.7e308)
-    assert inverse_root(huge, order=2).status in ("not_finite", "stagnated")
+    assert inverse_root(huge, order=2).status == "not_finite"
 
 
 # --- honest status -----------------------------------------------------------------------------------------
