@@ -232,6 +232,11 @@ def steps_too_long(patch):
     patch.setattr(natural, "solve", wrong)
 
 
+def order_of_the_root_ignored(patch):
+    right = gr.inverse_root
+    patch.setattr(gr, "inverse_root", lambda matrix, *, order, **options: right(matrix, order=1, **options))
+
+
 PLANTED = {
     rows_without_their_root: ["fisher-product-is-the-dense-one"],
     steps_too_long: ["every-step-is-a-descent-direction", "ring-step-bounds"],
@@ -249,6 +254,7 @@ PLANTED = {
     sign_of_the_hessian: ["hvp-is-*", "double-backprop-is-one-hvp", "reng-step-is-its-definition"],
     gauss_newton_for_the_hessian: ["hvp-is-*", "double-backprop-is-one-hvp", "reng-step-is-its-definition"],
     damping_added_twice: ["every-route-gives-one-direction", "scaled-residual-of-every-route"],
+    order_of_the_root_ignored: ["coupled-newton-*"],
     damping_dropped: ["first-rkalman-step-is-ring", "reng-step-is-its-definition", "every-step-is-*"],
     norm_not_squared: ["ring-damps-by-*", "ring-step-bounds", "first-rkalman-step-is-ring"],
     information_of_the_mean: ["first-rkalman-step-*", "filter-*", "forgetting-*"],
