@@ -147,4 +147,5 @@ def _nearest_or_infinite(value: Fraction) -> float:
 
 
 def _kind(value: Any) -> str:
-    return f"{value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    return f"{kind} of {value.dtype}" if isinstance(value, np.ndarray) else kind

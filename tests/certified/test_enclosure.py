@@ -80,7 +80,10 @@ def test_relative_error_bound_is_a_bound(m, r, position, error):
     enclosure = Enclosure(midpoint, r * np.abs(midpoint))
     computed = midpoint * (1.0 + error)
     bound = enclosure.relative_error_bound(computed)
-    truth = [Fraction(a) + Fraction(position) * Fraction(b) for a, b in zip(midpoint, enclosure.radius, strict=True)]
+    truth = [
+        Fraction(a) + Fraction(position) * Fraction(b)
+        for a, b in zip(midpoint, enclosure.radius, strict=True)
+    ]
     square = sum((Fraction(c) - t) ** 2 for c, t in zip(computed, truth, strict=True))
     size = sum(t * t for t in truth)
     assert bound == math.inf or Fraction(bound) ** 2 * size >= square
@@ -135,8 +138,9 @@ def test_unbounded_balls_are_refused(ball):
 @pytest.mark.parametrize(
     ("midpoint", "radius", "error", "message"),
     [
-        ([1.0], np.ones(1), TypeError, "midpoint must be a float64 NumPy array, got list"),
-        (np.ones(1, dtype=np.float32), np.ones(1), TypeError, "midpoint must be .* got float32"),
+        ([1.0], np.ones(1), TypeError, "midpoint must be a float64 NumPy array, got builtins.list"),
+        (np.ones(1, np.float32), np.ones(1), TypeError, "midpoint must be .* got numpy.ndarray of float32"),
+        (np.ones(()), np.float64(1.0), TypeError, "radius must be .* got numpy.float64"),
         (np.ones(2), np.ones(1), ValueError, r"radius must have shape \(2,\)"),
         (np.ones(1), -np.ones(1), ValueError, "radius must be >= 0, got an entry -1"),
         (np.ones(1), np.full(1, np.inf), ValueError, "radius must be finite"),

@@ -128,5 +128,7 @@ def test_asymmetry_of_one_bit_is_refused():
     matrix = np.array([[2.0, 0.1], [0.1, 1.0]])
     assert np.array_equal(symmetric("hessian", matrix, 2), matrix)
     matrix[0, 1] = np.nextafter(0.1, 1.0)
-    with pytest.raises(ValueError, match=r"hessian must equal its transpose exactly, got 0.1000.* at \[0, 1\]"):
+    with pytest.raises(
+        ValueError, match=r"hessian must equal its transpose exactly, got 0.1000.* at \[0, 1\]"
+    ):
         symmetric("hessian", matrix, 2)
