@@ -106,9 +106,12 @@ def kalman_enclosure(
     Notes
     -----
     Arrays are of any backend, float32 or float64 and also mixed: copied to the host and taken as the exact
-    numbers that they store. The output Fisher is dense: no factor, no square root. Threads wait for each
-    other, since python-flint has one precision a process. Source: classical (extended Kalman filter;
-    marginal likelihood by Laplace's approximation); the regularizations as in `grng_ref.kalman_update`.
+    numbers that they store. The output Fisher is dense: no factor, no square root. A log marginal
+    likelihood next to 0 has lost as many bits as its probabilities have zeros: raise ``precision`` for its
+    relative accuracy. Threads wait for each other, since python-flint has one precision a process.
+
+    Source: classical (extended Kalman filter; marginal likelihood by Laplace's approximation); the
+    regularizations as in `grng_ref.kalman_update`.
     """
     bits = check_precision(precision)
     check_choice("regularization", regularization, REGULARIZATIONS)
@@ -127,20 +130,19 @@ def kalman_enclosure(
         raise ValueError("hessian must be given for regularization='explicit' with rho > 0, got None")
     with working_precision(bits) as flint:
         before, logdet_before = prior.information_in_balls()
-        data = _sum_over_examples(
-            [output_terms(*pair) for pair in zip(outputs, labels, strict=True)], jacobians
-        )
+        terms = [output_terms(*pair) for pair in zip(outputs, labels, strict=True)]
+        data = _sum_over_examples(terms, jacobians)
         informed = before + data.information
         log_evidence = _log_evidence(data, informed, logdet_before)
         gradient, information, pull = data.gradient / n, informed, data.gradient
         weight = n * flint.arb(rational(strength))  # N rho
         if strength and regularization == "implicit":
             square = (gradient.transpose() * gradient)[0, 0]
-            information = information + scaled_identity(size, weight * square)
+            information = informed + scaled_identity(size, weight * square)
         elif strength:
             curvature = flint.arb_mat(H)
-            information = information + curvature * curvature * weight
-            pull = pull + curvature * gradient * weight
+            information = informed + curvature * curvature * weight
+            pull = data.gradient + curvature * gradient * weight
         covariance = inverse_in_balls("the information", information)
         step = -(covariance * pull)
         return KalmanEnclosures(
