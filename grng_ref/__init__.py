@@ -7,7 +7,21 @@ NGD, RING, RENG and R-Kalman on small networks with hand-written derivatives.
 __version__ = "0.1.0"
 
 from .arrays import BackendError, NumericalError, asarray, to_numpy
-from .beliefs import Belief, FullBelief, KalmanInfo, KalmanResult, full_belief, kalman_update
+from .beliefs import (
+    Belief,
+    BlockDiagonalBelief,
+    DiagonalBelief,
+    FullBelief,
+    KalmanInfo,
+    KalmanResult,
+    LowRankBelief,
+    block_diagonal_belief,
+    diagonal_belief,
+    full_belief,
+    kalman_predict,
+    kalman_update,
+    low_rank_belief,
+)
 from .conventions import CONVENTIONS, Conventions
 from .curvature import Curvature, Structure, curvature, fisher, kfac_factors, kronecker_solve, solve
 from .directions import natural_direction, reng_direction, ring_direction
@@ -39,10 +53,12 @@ __all__ = [
     "BackendError",
     "Belief",
     "Bernoulli",
+    "BlockDiagonalBelief",
     "Categorical",
     "Comparison",
     "Conventions",
     "Curvature",
+    "DiagonalBelief",
     "FullBelief",
     "Gaussian",
     "InverseResult",
@@ -50,6 +66,7 @@ __all__ = [
     "KalmanResult",
     "Likelihood",
     "Linearization",
+    "LowRankBelief",
     "NumericalError",
     "Optimizer",
     "Poisson",
@@ -61,16 +78,20 @@ __all__ = [
     "__version__",
     "adamw",
     "asarray",
+    "block_diagonal_belief",
     "compare",
     "curvature",
+    "diagonal_belief",
     "fisher",
     "full_belief",
     "inverse_root",
+    "kalman_predict",
     "kalman_update",
     "kfac",
     "kfac_factors",
     "kronecker_solve",
     "load",
+    "low_rank_belief",
     "natural_direction",
     "ngd",
     "reng",
