@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..arrays import Array, namespace
-from ..arrays.linalg import add_to_diagonal, cholesky, cholesky_solve, diagonal
+from ..arrays.linalg import cholesky, cholesky_solve, diagonal
 from ..solvers import SolveResult
 from ..solvers.result import Apply
 from .base import Curvature
@@ -61,7 +61,7 @@ class BlockDiagonalFisher(Curvature):
         return "cholesky" if damping > 0.0 else "eigh"
 
     def _inverse(self, damping: float) -> Apply:
-        factors = [cholesky(add_to_diagonal(block, damping)) for block in self.blocks]
+        factors = [cholesky(block, shift=damping) for block in self.blocks]
         if any(factor is None for factor in factors):
             return super()._inverse(damping)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..arrays import Array, namespace
-from ..arrays.linalg import add_to_diagonal, cholesky, cholesky_solve, diagonal, eigh, norm, transpose
+from ..arrays.linalg import cholesky, cholesky_solve, diagonal, eigh, norm, transpose
 from .eigenbasis import numerical_rank, truncated_inverse
 from .result import Apply, SolveResult, refine
 
@@ -66,7 +66,7 @@ def solve_gram(
             outside=outside,
         )
 
-    root = cholesky(add_to_diagonal(gram, damping)) if damping > 0.0 else None
+    root = cholesky(gram, shift=damping) if damping > 0.0 else None
     if root is not None:
 
         def dual(u: Array) -> Array:
