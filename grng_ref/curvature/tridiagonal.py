@@ -129,6 +129,17 @@ class TridiagonalKFAC(Curvature):
             return super()._inverse(damping)
 
 
+def _from_the_left(left: Array, v: Array, right: Array) -> Array:
+    return left @ v @ right
+
+
+def _from_the_right(left: Array, v: Array, right: Array) -> Array:
+    return left @ (v @ right)
+
+
+Between = Callable[[Array, Array, Array], Array]
+
+
 @dataclass(frozen=True, eq=False)
 class _FactoredChain:
     """An operator with definite factors, whose Cholesky factors and shares are taken once."""
@@ -165,13 +176,15 @@ class _FactoredChain:
         return self._product(v, [_refined(factors, _division(*roots)) for factors, roots in inner])
 
     def doubt(self, v: Array) -> Array:
-        """What the refinement changed in `product` (P,): as large as the error that it left there."""
+        """Two values of `product` compared (P,), from other roundoff: as large as the error of both."""
         if len(self.roots) < 3:
             return 0.0 * v
-        return self.product(v) - self._product(v, [_division(*roots) for roots in self.roots[1:-1]])
+        divisions = [_division(*roots) for roots in self.roots[1:-1]]
+        return self.product(v) - self._product(v, divisions, _from_the_right)
 
-    def _product(self, v: Array, divisions: Sequence[Division]) -> Array:
-        return _product(self.curvature.factors, self.curvature.neighbours, divisions, v[:, None])[:, 0]
+    def _product(self, v: Array, divisions: Sequence[Division], between: Between = _from_the_left) -> Array:
+        C = self.curvature
+        return _product(C.factors, C.neighbours, divisions, v[:, None], between)[:, 0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,7 +214,11 @@ Division = Callable[[Array], Array]
 
 
 def _product(
-    factors: Sequence[Pair], neighbours: Sequence[Pair], divisions: Sequence[Division], columns: Array
+    factors: Sequence[Pair],
+    neighbours: Sequence[Pair],
+    divisions: Sequence[Division],
+    columns: Array,
+    between: Between = _from_the_left,
 ) -> Array:
     """The operator times V (P, R), with a division by ``F_ii`` for every inner layer.
 
@@ -209,18 +226,18 @@ def _product(
     the like from all earlier ones.
     """
     layers, last = layer_matrices(columns, _shapes(factors)), len(factors) - 1
-    made = [G @ layer @ A for (A, G), layer in zip(factors, layers, strict=True)]
+    made = [between(G, layer, A) for (A, G), layer in zip(factors, layers, strict=True)]
     carried = layers[last]
     for index in range(last - 1, -1, -1):
         A, G = neighbours[index]
-        part = G @ carried @ transpose(A)
+        part = between(G, carried, transpose(A))
         made[index] = made[index] + part
         if index > 0:
             carried = layers[index] + divisions[index - 1](part)
     carried = layers[0]
     for index in range(1, last + 1):
         A, G = neighbours[index - 1]
-        part = transpose(G) @ carried @ A
+        part = between(transpose(G), carried, A)
         made[index] = made[index] + part
         if index < last:
             carried = layers[index] + divisions[index - 1](part)
