@@ -129,15 +129,16 @@ class TridiagonalKFAC(Curvature):
             return super()._inverse(damping)
 
 
-def _from_the_left(left: Array, v: Array, right: Array) -> Array:
+Between = Callable[[Array, Array, Array], Array]
+"""``(L, V, R) -> L V R``."""
+
+
+def _left_first(left: Array, v: Array, right: Array) -> Array:
     return left @ v @ right
 
 
-def _from_the_right(left: Array, v: Array, right: Array) -> Array:
+def _right_first(left: Array, v: Array, right: Array) -> Array:
     return left @ (v @ right)
-
-
-Between = Callable[[Array, Array, Array], Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,9 +181,9 @@ class _FactoredChain:
         if len(self.roots) < 3:
             return 0.0 * v
         divisions = [_division(*roots) for roots in self.roots[1:-1]]
-        return self.product(v) - self._product(v, divisions, _from_the_right)
+        return self.product(v) - self._product(v, divisions, _right_first)
 
-    def _product(self, v: Array, divisions: Sequence[Division], between: Between = _from_the_left) -> Array:
+    def _product(self, v: Array, divisions: Sequence[Division], between: Between = _left_first) -> Array:
         C = self.curvature
         return _product(C.factors, C.neighbours, divisions, v[:, None], between)[:, 0]
 
@@ -218,7 +219,7 @@ def _product(
     neighbours: Sequence[Pair],
     divisions: Sequence[Division],
     columns: Array,
-    between: Between = _from_the_left,
+    between: Between = _left_first,
 ) -> Array:
     """The operator times V (P, R), with a division by ``F_ii`` for every inner layer.
 
