@@ -109,10 +109,12 @@ def solve_newton_schulz(
     """Solve ``(M + a I) x = v`` through the Newton-Schulz inverse, with refinement steps.
 
     Refinement contracts as soon as ``|I - (M + a I) X| < 1``, so a solve can be accurate where the inverse
-    is not; what counts is the scaled residual. ``terms``: see `scaled_residual`.
+    is not; what counts is the scaled residual. A singular matrix (at a = 0, or a below roundoff) that only
+    roundoff makes definite is a status, as it is for Cholesky. ``terms``: see `scaled_residual`.
     """
     damped = add_to_diagonal(matrix, damping)
     found = newton_schulz_inverse(damped, start=start)
+    roundoff = matrix.shape[0] * epsilon(matrix) * norm(matrix)
     result = refine(
         lambda x: damped @ x,
         lambda r: found.inverse @ r,
@@ -122,6 +124,8 @@ def solve_newton_schulz(
         iterations=found.iterations,
         terms=terms,
     )
+    if damping <= roundoff and found.residual < 1.0 and norm(found.inverse) * roundoff >= 1.0:
+        return replace(result, status="not_positive_definite")
     if damping == 0.0 and not found.residual < 1.0:
         # M is singular: in its null space X only doubles at every step, and an x that is large enough passes
         # any test of its residual.

@@ -117,8 +117,12 @@ def rank_one_fit_left_at_its_start(patch):
 
 
 def neighbours_over_two(patch):
-    right = tridiagonal.Link.between
-    patch.setattr(tridiagonal.Link, "between", lambda cross, following: right(cross / 2, following))
+    def wrong(self, activations, signals):
+        made = right(self, activations, signals)
+        return dataclasses.replace(made, neighbours=tuple((A / 2, G / 2) for A, G in made.neighbours))
+
+    right = tridiagonal.TridiagonalKFACStructure.build
+    patch.setattr(tridiagonal.TridiagonalKFACStructure, "build", wrong)
 
 
 def neighbours_damped_twice(patch):
