@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from ..arrays import Array, NumericalError, check_shape, like, namespace
+from ..arrays import Array, NumericalError, like, namespace
 from ..arrays.linalg import (
     cholesky,
     cholesky_solve,
@@ -24,7 +24,7 @@ from ..arrays.linalg import (
     symmetrize,
     transpose,
 )
-from .base import check_observation, check_rows, require_finite
+from .base import check_observation, check_rows, check_square, require_finite, with_precision
 from .motion import Motion
 
 _LOST = "this form has lost its digits; 'square_root_information' keeps them"
@@ -38,8 +38,7 @@ class _CovarianceForm(ABC):
     matrix: Array
 
     def __post_init__(self) -> None:
-        namespace(matrix=self.matrix)
-        check_shape("matrix", self.matrix, (None, *self.matrix.shape[:1]), "(parameters, parameters)")
+        check_square("matrix", self.matrix)
 
     @property
     def size(self) -> int:
@@ -55,11 +54,7 @@ class _CovarianceForm(ABC):
         ``-P_new gradient``. A precision is P more rows.
         """
         precision = check_observation(self.matrix[0, :], rows, gradient, targets, precision)
-        xp = namespace(matrix=self.matrix)
-        if precision > 0.0:
-            rows = xp.concat([rows, identity(self.size, rows, math.sqrt(precision))])
-            if targets is not None:
-                targets = xp.concat([targets, xp.zeros(self.size, **like(rows))])
+        rows, targets = with_precision(rows, targets, precision)
         with quiet():
             posterior, step = self, None if targets is None else 0.0 * gradient
             if rows.shape[0] > 0:
@@ -83,7 +78,6 @@ class _CovarianceForm(ABC):
     def observed_covariance(self, rows: Array) -> Array:
         """``rows P rows^T`` (m, m)."""
         check_rows(self.matrix[0, :], rows)
-        namespace(belief=self.matrix, rows=rows)
         with quiet():
             return require_finite("covariance", symmetrize(rows @ self._times(transpose(rows))))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..arrays import Array, NumericalError, check_shape, namespace
+from ..arrays import Array, NumericalError
 from ..arrays.linalg import (
     add_to_diagonal,
     cholesky,
@@ -17,7 +17,7 @@ from ..arrays.linalg import (
     symmetrize,
     transpose,
 )
-from .base import check_observation, check_rows, require_finite
+from .base import check_observation, check_rows, check_square, require_finite
 from .covariance_forms import inverse_of
 from .motion import Motion
 
@@ -37,8 +37,7 @@ class InformationBelief:
     explicit: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        namespace(matrix=self.matrix)
-        check_shape("matrix", self.matrix, (None, *self.matrix.shape[:1]), "(parameters, parameters)")
+        check_square("matrix", self.matrix)
 
     @property
     def size(self) -> int:
@@ -82,7 +81,6 @@ class InformationBelief:
     def observed_covariance(self, rows: Array) -> Array:
         """``rows P rows^T`` (m, m)."""
         check_rows(self.matrix[0, :], rows)
-        namespace(belief=self.matrix, rows=rows)
         with quiet():
             half = solve_triangular(self._root(self.matrix), transpose(rows), lower=True)
             return require_finite("covariance", transpose(half) @ half)

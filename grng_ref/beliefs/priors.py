@@ -44,8 +44,8 @@ def full_belief(mean_like: Array, *, prior_variance: float, form: str = "auto") 
     prior_variance : float
         p0 > 0.
     form : {"auto", "square_root_information", "information", "square_root_covariance", ...}
-        What is stored; also ``"covariance"`` and ``"joseph"``. ``"auto"`` is the square-root information form, the most accurate one; the others
-        are there to be compared with.
+        What is stored; also ``"covariance"`` and ``"joseph"``. ``"auto"`` is the square-root information
+        form, the most accurate one; the others are there to be compared with.
 
     Raises
     ------
