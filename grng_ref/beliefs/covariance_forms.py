@@ -25,9 +25,8 @@ from ..arrays.linalg import (
     transpose,
 )
 from .base import check_observation, check_rows, check_square, require_finite, with_precision
+from .cholesky_root import LOST, inverse_of
 from .motion import Motion
-
-_LOST = "this form has lost its digits; 'square_root_information' keeps them"
 
 
 class _CovarianceForm(ABC):
@@ -127,7 +126,7 @@ class CovarianceBelief(_CovarianceForm):
         spread = self._times(transpose(rows))
         root = cholesky(symmetrize(rows @ spread) + identity(rows.shape[0], rows))
         if root is None:
-            raise NumericalError(f"the covariance is not positive definite: {_LOST}")
+            raise NumericalError(f"the covariance is not positive definite: {LOST}")
         return spread, root
 
     def _times(self, v: Array) -> Array:
@@ -207,13 +206,3 @@ class SquareRootCovarianceBelief(_CovarianceForm):
 def _lower(rows: Array) -> Array:
     """The lower triangular C with ``C C^T = rows^T rows``."""
     return transpose(namespace(rows=rows).linalg.qr(rows, mode="reduced")[1])
-
-
-def inverse_of(name: str, matrix: Array) -> Array:
-    """The inverse of a symmetric matrix, by Cholesky; a NumericalError where it is not positive definite."""
-    with quiet():
-        root = cholesky(matrix)
-        if root is None:
-            raise NumericalError(f"the {name} is not positive definite: {_LOST}")
-        half = solve_triangular(root, identity(matrix.shape[0], matrix), lower=True)
-        return require_finite(f"inverse of the {name}", transpose(half) @ half)
