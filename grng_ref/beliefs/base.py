@@ -10,12 +10,11 @@ from ..arrays import (
     NumericalError,
     check_finite,
     check_real,
-    check_representable,
     check_shape,
     like,
     namespace,
 )
-from ..arrays.linalg import identity
+from ..arrays.linalg import identity, quiet
 
 
 @runtime_checkable
@@ -158,8 +157,8 @@ def check_square(name: str, matrix: Array) -> None:
 
 def precision_rows(precision: float, template: Array) -> Array:
     """``sqrt(precision) I``: the rows of an observation of all P = ``template.shape[-1]`` parameters."""
-    root = check_representable("precision", math.sqrt(precision), template)
-    return identity(template.shape[-1], template, root)
+    with quiet():  # one beyond the dtype is an overflow of the information, which the update finds
+        return identity(template.shape[-1], template, math.sqrt(precision))
 
 
 def with_precision(rows: Array, targets: Array | None, precision: float) -> tuple[Array, Array | None]:

@@ -43,7 +43,7 @@ TABLE: dict[str, list[tuple[Any, ...]]] = {
          V_, "form", "'auto', 'square_root_information', 'information'", "got 'ud'"),
         ("variance beyond the dtype",
          lambda: gr.full_belief(THETA.astype(F32), prior_variance=1e60, form="covariance"),
-         V_, "prior_variance", "the range of float32", "inf"),
+         V_, "prior_variance", "the range of float32", "1e+60"),
         ("0-d mean", lambda: gr.full_belief(np.array(1.0), prior_variance=1.0),
          V_, "mean_like", "(any,) = one entry a parameter", "got ()"),
         ("integer mean", lambda: gr.full_belief(Y, prior_variance=1.0), T_, "mean_like", FLOAT, "int64"),

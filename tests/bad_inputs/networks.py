@@ -458,7 +458,7 @@ TABLE: dict[str, list[tuple[Any, ...]]] = {
          V_, "x", DOOR, "CPU_DEVICE"),
         ("state of another problem", lambda: RKALMAN.step(
             THETA, replace(FILTER, belief=gr.full_belief(X[0], prior_variance=1.0)), X, Y),
-         V_, "mean", "(3,) = one entry a parameter of the belief", "got (26,)"),
+         V_, "state", "over 26 parameters", "got 3"),
     ],
     "compare": [
         ("other length", lambda: gr.compare(G, G[:-1]), V_, "reference", "(26,)", "got (25,)"),
