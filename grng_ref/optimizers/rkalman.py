@@ -128,8 +128,7 @@ class RKalman(SteppingOptimizer):
         """The prior: mean theta, and covariance ``prior_variance I`` unless a belief was given."""
         check_theta(self.problem, theta)
         belief = self._named(theta) if isinstance(self.belief, str) else self.belief
-        if belief.size != theta.shape[0]:
-            raise ValueError(f"belief must be over {theta.shape[0]} parameters, got {belief.size}")
+        _check_size("belief", belief, theta)
         keep = self.forgetting_kind == "prior"
         return RKalmanState(step=0, mean=theta, belief=belief, prior_mean=theta if keep else None)
 
@@ -171,6 +170,7 @@ class RKalman(SteppingOptimizer):
         refuse_draws("opt", probes=probes)
         rho = value_at("rho", self.rho, state.step)
         check_theta(self.problem, theta)
+        _check_size("state", state.belief, theta)
         implicit = self.regularization == "implicit"
         info = None
         try:
@@ -280,6 +280,11 @@ class RKalman(SteppingOptimizer):
         xp = namespace(mean=mean)
         spread = [state.belief.observed_covariance(jacobian[n, :, :]) for n in range(mean.shape[0])]
         return Prediction(mean, xp.stack(spread))
+
+
+def _check_size(name: str, belief: Belief, theta: Array) -> None:
+    if belief.size != theta.shape[0]:
+        raise ValueError(f"{name} must be over {theta.shape[0]} parameters, got {belief.size}")
 
 
 def _takes_hessian(belief: str | Belief) -> bool:
