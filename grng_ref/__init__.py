@@ -44,7 +44,7 @@ from .optimizers import (
     sophia,
 )
 from .problem import Linearization, Problem
-from .solvers import SolveResult
+from .solvers import InverseResult, SolveResult, inverse_root
 
 __all__ = [
     "CONVENTIONS",
@@ -61,6 +61,7 @@ __all__ = [
     "DiagonalBelief",
     "FullBelief",
     "Gaussian",
+    "InverseResult",
     "KalmanInfo",
     "KalmanResult",
     "Likelihood",
@@ -83,6 +84,7 @@ __all__ = [
     "diagonal_belief",
     "fisher",
     "full_belief",
+    "inverse_root",
     "kalman_predict",
     "kalman_update",
     "kfac",

@@ -96,7 +96,7 @@ class FullBelief:
         precision = check_observation(self.root[0, :], rows, gradient, targets, precision)
         xp = namespace(root=self.root)
         if precision > 0.0:
-            extra = identity(self.size, rows, check_representable("precision", math.sqrt(precision), rows))
+            extra = identity(self.size, rows, math.sqrt(precision))
             rows = xp.concat([rows, extra])
             if targets is not None:
                 targets = xp.concat([targets, xp.zeros(self.size, **like(rows))])

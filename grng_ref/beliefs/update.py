@@ -19,6 +19,7 @@ from ..arrays import (
 from ..arrays.linalg import cholesky, cholesky_solve, diagonal, identity, norm, quiet, transpose
 from ..directions import ring_damping
 from .base import Belief
+from .whitened import compressed
 
 REGULARIZATIONS = ("implicit", "explicit")
 
@@ -191,6 +192,7 @@ def log_evidence(belief: Belief, rows: Array, targets: Array) -> float:
         S is not positive definite, or overflowed.
     """
     xp = namespace(rows=rows, targets=targets)
+    rows, targets = compressed(rows, targets)  # neither term changes, and S gets no larger than P x P
     spread = belief.observed_covariance(rows)
     with quiet():
         root = cholesky(spread + identity(rows.shape[0], rows))
