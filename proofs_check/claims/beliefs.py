@@ -17,16 +17,22 @@ OPTIONS: dict[str, Any] = {"forgetting": 0.95, "process_noise": 0.01, "rho": 0.1
 PRIOR_VARIANCE = 0.25
 
 Reference = Callable[[Instance, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""Joint information, gradient -> the step, and the covariance (or what else is compared) afterwards."""
+"""Joint information and gradient -> the step, and the covariance afterwards."""
 
 
-def _joint_information(instance: Instance, step: FilterStep) -> tuple[np.ndarray, np.ndarray]:
-    """Information of the batch and of the prediction from the filter's own belief, and ``N g``."""
-    size = len(step.delta)
+def _joint_information(
+    instance: Instance, step: FilterStep, regularization: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Information of prediction, batch and regularization from the filter's own belief, and the gradient."""
+    size, rho = len(step.delta), OPTIONS["rho"]
     predicted = on_host(step.before.covariance()) / OPTIONS["forgetting"]
     predicted += OPTIONS["process_noise"] * np.eye(size)
     fisher, g = step.moments(instance.problem)
-    return np.linalg.inv(predicted) + fisher + _precision(step, g) * np.eye(size), g
+    if regularization == "implicit":
+        return np.linalg.inv(predicted) + fisher + _precision(step, g) * np.eye(size), g
+    hessian = on_host(instance.problem.hessian(step.theta, step.x, step.y))
+    information = np.linalg.inv(predicted) + fisher + step.num_examples * rho * hessian @ hessian
+    return information, g + rho * hessian @ g
 
 
 def _precision(step: FilterStep, g: np.ndarray) -> float:
@@ -37,32 +43,36 @@ def _precision(step: FilterStep, g: np.ndarray) -> float:
 def _agrees(
     instance: Instance,
     steps: list[FilterStep],
-    computed: list[np.ndarray],
-    references: dict[str, Reference],
+    right: Reference,
+    wrong: Reference,
+    regularization: str = "implicit",
 ) -> list[Finding]:
-    """Steps and matrices of the filter, each in units of its own size, beside right and wrong ones."""
-    joint = [_joint_information(instance, step) for step in steps]
+    """Steps and covariances of the filter, each in units of its own size, against a reference."""
+    joint = [_joint_information(instance, step, regularization) for step in steps]
     condition = max(float(np.linalg.cond(information)) for information, _ in joint)
     limit = roundoff(instance.run, condition=condition, terms=steps[0].num_examples * 3)
-    found: dict[str, list[Finding]] = {}
-    for name, reference in references.items():
-        deltas, matrices = zip(*(reference(instance, *one) for one in joint), strict=True)
-        pairs = {"step": ([s.delta for s in steps], deltas), "projection": (computed, matrices)}
-        found[name] = [
+
+    def findings(reference: Reference) -> list[Finding]:
+        deltas, covariances = zip(*(reference(instance, *one) for one in joint), strict=True)
+        pairs = {
+            "step": ([step.delta for step in steps], deltas),
+            "covariance": ([step.covariance for step in steps], covariances),
+        }
+        return [
             identity(
-                np.stack([a / np.linalg.norm(b) for a, b in zip(ours, right, strict=True)]),
-                np.stack([b / np.linalg.norm(b) for b in right]),
+                np.stack([a / np.linalg.norm(b) for a, b in zip(ours, theirs, strict=True)]),
+                np.stack([b / np.linalg.norm(b) for b in theirs]),
                 **limit,
-                detail=f"{what}, {instance.name}, {len(steps)} steps",
+                detail=f"{what}, {instance.name}, {len(steps)} steps, {regularization}",
             )
-            for what, (ours, right) in pairs.items()
+            for what, (ours, theirs) in pairs.items()
         ]
-    right, wrong = found.values()
-    return [one.with_control(control) for one, control in zip(right, wrong, strict=True)]
+
+    return [one.with_control(bad) for one, bad in zip(findings(right), findings(wrong), strict=True)]
 
 
-def _steps(instance: Instance, belief: Any, batch_size: int) -> list[FilterStep]:
-    optimizer = gr.rkalman(instance.problem, belief=belief, **OPTIONS)
+def _steps(instance: Instance, belief: Any, batch_size: int, **more: Any) -> list[FilterStep]:
+    optimizer = gr.rkalman(instance.problem, belief=belief, **OPTIONS, **more)
     return list(filter_steps(instance, optimizer, instance.batches(batch_size)))
 
 
@@ -105,28 +115,28 @@ def _diagonal(instance: Instance) -> np.ndarray:
 
 @claim(
     "block-diagonal-belief-is-the-decoupled-filter",
-    statement="The block-diagonal belief takes the joint step -(Y^- + N F + N rho |g|^2 I)^{-1} N g and "
-    "keeps the diagonal blocks (layers) of the joint posterior covariance.",
+    statement="The block-diagonal belief takes the joint step, -(Y^- + N F + N rho |g|^2 I)^{-1} N g or "
+    "-(Y^- + N F + N rho H^2)^{-1} N (g + rho H g), and keeps the diagonal blocks (layers) of the joint "
+    "posterior covariance.",
     source="classical result (decoupled extended Kalman filter, Puskorius and Feldkamp 1991)",
     kind="identity",
-    params={"steps": 6, "batch_size": 3},
+    params={"steps": 6, "batch_size": 3, "regularizations": ["implicit", "explicit"]},
 )
-def block_diagonal(run: Run, steps: int, batch_size: int) -> Finding:
+def block_diagonal(run: Run, steps: int, batch_size: int, regularizations: list[str]) -> Finding:
     """Fails if a block steps with its own information, or its covariance ignores the other blocks.
 
     Teacher-forced: each step from the filter's own mean and belief, with forgetting and process noise.
     Control of step and covariance: the diagonal blocks of the information kept, and the step made with them.
     """
 
-    def check(instance: Instance) -> list[Finding]:
+    def check(instance: Instance, kind: str) -> list[Finding]:
         blocks = [part.stop - part.start for part in instance.layer_slices]
         belief = gr.block_diagonal_belief(instance.theta, prior_variance=PRIOR_VARIANCE, blocks=blocks)
-        records = _steps(instance, belief, batch_size)
-        references = {"right": _joint_gain(_layers), "wrong": _own_gain(_layers)}
-        return _agrees(instance, records, [one.covariance for one in records], references)
+        records = _steps(instance, belief, batch_size, regularization=kind)
+        return _agrees(instance, records, _joint_gain(_layers), _own_gain(_layers), kind)
 
     networks = one_of_each_likelihood(run, num_examples=steps * batch_size, key=81)
-    return combine(found for one in networks for found in check(one))
+    return combine(found for one in networks for kind in regularizations for found in check(one, kind))
 
 
 @claim(
@@ -150,8 +160,7 @@ def diagonal(run: Run, steps: int, batch_size: int) -> Finding:
         belief = gr.diagonal_belief(instance.theta, prior_variance=PRIOR_VARIANCE, projection=projection)
         records = _steps(instance, belief, batch_size)
         (other,) = both.keys() - {projection}
-        references = {"right": both[projection], "wrong": both[other]}
-        return _agrees(instance, records, [one.covariance for one in records], references)
+        return _agrees(instance, records, both[projection], both[other])
 
     networks = one_of_each_likelihood(run, num_examples=steps * batch_size, key=82)
     return combine(found for one in networks for projection in both for found in check(one, projection))

@@ -57,7 +57,7 @@ def _condition(steps: list[FilterStep]) -> float:
     "residuals-of-a-repeated-batch-have-a-closed-form",
     statement="On a linear model with noise variance s2, after k passes over one batch the residual along "
     "the eigenvector i of J J^T (eigenvalue s_i) is r_0 / (1 + s_i p0 sk / (s2 phi^k)), "
-    "sk = (1 - phi^k)/(1 - phi): O(1/k) at phi = 1, where sk = k; with phi < 1 their ratio tends to phi.",
+    "sk = (1 - phi^k)/(1 - phi): O(1/k) at phi = 1, where sk = k, and O(phi^k) below.",
     source="our reconstruction (linearised theory of R-Kalman)",
     kind="identity",
     params={"num_examples": 4, "steps": 15, "forgettings": [1.0, 0.9]},

@@ -53,6 +53,7 @@ def test_the_suite_is_as_expected_on_a_foreign_device():
         "fisher-is-g*",
         "kfac-is-exact-for-*",
         "filter-*",
+        "log-marginal-*",
         "ring-step-*",
         "reng-newton-*",
         "ngd-*",
