@@ -14,6 +14,7 @@ inverse ``Xi^T Sigma^{-1} Xi``. Nothing larger than a factor is ever formed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -254,9 +255,9 @@ def _divide(root: Array, v: Array, *, transposed: bool) -> Array:
 
 def _frobenius_norm(curvature: TridiagonalKFAC) -> float:
     """Frobenius norm of the tridiagonal blocks: no more than that of the matrix."""
-    own = sum((norm(A) * norm(G)) ** 2 for A, G in curvature.factors)
-    between = sum((norm(A) * norm(G)) ** 2 for A, G in curvature.neighbours)
-    return float((own + 2.0 * between) ** 0.5)
+    own = [norm(A) * norm(G) for A, G in curvature.factors]
+    between = [norm(A) * norm(G) for A, G in curvature.neighbours]
+    return math.hypot(*own, *between, *between)  # a float's ** raises OverflowError
 
 
 def _shapes(factors: Sequence[Pair]) -> list[tuple[int, int]]:

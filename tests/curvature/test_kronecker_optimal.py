@@ -46,7 +46,7 @@ def test_it_is_the_leading_singular_pair(network, kind):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("ratio", [0.9, 0.999, 0.9999, 1.0 - 2.0**-20])
 def test_it_does_not_stop_short_of_a_near_tie(ratio, dtype):
-    """Two examples with nothing in common: singular values 1/2 and ratio^2/2, and the first example is best."""
+    """Two examples with nothing in common: singular values 1/2 and ratio^2/2, the first is best."""
     inputs, signals = np.eye(2, dtype=dtype), np.array([[[1.0, 0.0]], [[0.0, ratio]]], dtype=dtype)
     C = gr.curvature((inputs,), (signals,), structure="kronecker_optimal")
     eps = np.finfo(dtype).eps
