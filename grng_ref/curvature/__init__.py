@@ -160,10 +160,14 @@ def build_curvature(
 
     No entry of a positive semidefinite matrix is larger than the largest one on its diagonal.
     """
-    with quiet():
-        built = structure.build(activations, signals)
-        diagonal = built.diagonal()
+    message = "the curvature overflowed: activations or score_signals are too large"
+    try:
+        with quiet():
+            built = structure.build(activations, signals)
+            diagonal = built.diagonal()
+    except NumericalError as error:  # where a factor is decomposed, nothing can be built
+        raise NumericalError(f"{message} ({error})") from error
     xp = namespace(diagonal=diagonal)
     if not bool(xp.all(xp.isfinite(diagonal))):
-        raise NumericalError("the curvature overflowed: activations or score_signals are too large", built)
+        raise NumericalError(message, built)
     return built
