@@ -168,7 +168,12 @@ class EKFACStructure:
         return EKFAC(layers, factors)
 
     def average(self, old: EKFAC, new: EKFAC, weight: float) -> EKFAC:
-        """Factors averaged, their eigenbasis, and in it the diagonal of ``(1 - weight) old + weight new``."""
+        """Factors averaged, their eigenbasis Q, and in it the diagonal of ``(1 - weight) old + weight new``.
+
+        Of the matrices, that is: ``s = diag(Q^T ((1 - weight) old + weight new) Q)``. What is off the
+        diagonal in the new basis is dropped at every average, so a moving average of moments is this recursion, and
+        the weighted sum of its terms only as far as the basis does not turn. The factors' average is linear.
+        """
         factors = average_factors(old.factors, new.factors, weight)
         layers = []
         for (A, G), one, other in zip(factors, old.layers, new.layers, strict=True):

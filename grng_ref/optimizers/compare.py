@@ -73,8 +73,8 @@ def compare(
             )
         if damping > 0.0 and "exact" not in curvature.solvers:
             raise ValueError(
-                f"damping must be 0 for {type(curvature).__name__}, which has no exact damping, got {damping}; "
-                "give curvature its damped operator, such as C.damped(a)"
+                f"damping must be 0 for {type(curvature).__name__}, which has no exact damping, got "
+                f"{damping}; give curvature its damped operator, such as C.damped(a)"
             )
         scales = length, max(norm(gradient), length)
         expected = _predicted_decrease(reference, gradient, curvature, damping, scales)

@@ -16,7 +16,15 @@ from ..arrays import (
     row_major_copy,
 )
 from ..arrays.linalg import norm, quiet
-from ..curvature import Curvature, Structure, build_curvature, find_structure, raise_on_failure, solve
+from ..curvature import (
+    STRUCTURES,
+    Curvature,
+    Structure,
+    build_curvature,
+    find_structure,
+    raise_on_failure,
+    solve,
+)
 from ..directions import gradient_difference, regularized_gradient, ring_damping
 from ..problem import Problem
 from .base import (
@@ -170,10 +178,13 @@ class NaturalGradient(SteppingOptimizer):
             num_samples=options.num_samples,
             rng=host_generator([self.seed, state.step]),
         )
-        built = build_curvature(find_structure(options.structure), at.activations, at.signals)
+        structure = find_structure(options.structure)
+        built = build_curvature(structure, at.activations, at.signals)
         if kept is None or options.ema is None:
             refreshes = 1 if kept is None else state.refreshes + 1
-            return _View(at.loss, at.gradient, at.coefficients, at.samples, built, refreshes)
+            # A structure of the user's may be made of other rows, of which c says nothing.
+            coefficients = at.coefficients if structure in STRUCTURES.values() else None
+            return _View(at.loss, at.gradient, coefficients, at.samples, built, refreshes)
         average = options.average(kept, built, state.refreshes + 1)
         return _View(at.loss, at.gradient, None, at.samples, average, state.refreshes + 1)
 
@@ -239,7 +250,8 @@ def ngd(
     ema : float, optional
         beta in (0, 1): C is the moving average of the structure's factors (for K-FAC of A and G separately),
         ``(1 - beta) sum_s beta^(t-s) C_s / (1 - beta^t)`` after t of them. The division corrects the bias of
-        a start at zero: the weights sum to one, and the first average is the first curvature. ``None``: C of
+        a start at zero: the weights sum to one, and the first average is the first curvature. EKFAC's
+        moments alone follow a recursion that is not this sum, see `EKFACStructure.average`. ``None``: C of
         this step only.
     refresh : int
         C is built anew (and averaged) at steps 0, k, 2k, ..., and used unchanged in between.

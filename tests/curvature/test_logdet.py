@@ -16,7 +16,7 @@ STRUCTURES = ("kfac", "ekfac", "kronecker_optimal")
 def known_spectrum(
     inputs: list[float], outputs: list[float], structure: str
 ) -> tuple[gr.Curvature, np.ndarray]:
-    """Factors with these eigenvalues and rotated eigenvectors: one example a pair, so that G kron A is exact."""
+    """Factors with these eigenvalues, turned; one example a pair of them, so that G kron A is exact."""
     rng = np.random.default_rng(2)
     Q, P = (np.linalg.qr(rng.standard_normal((len(v),) * 2))[0] for v in (inputs, outputs))
     pairs = [(i, j) for i in range(len(inputs)) for j in range(len(outputs))]
@@ -55,7 +55,7 @@ def test_a_singular_factor_needs_a_damping_that_is_one(structure):
         )
 
 
-@pytest.mark.parametrize("structure", (*STRUCTURES, "block_diagonal", "unitwise", "diagonal", "full"))
+@pytest.mark.parametrize("structure", [*STRUCTURES, "block_diagonal", "unitwise", "diagonal", "full"])
 def test_more_damping_is_never_refused_where_less_is_not(structure):
     rng = np.random.default_rng(3)
     for conditions in (1e3, 1e9, 1e14, 1e17):

@@ -144,6 +144,21 @@ def test_conjugate_gradients_take_the_step_of_the_formula(algorithm, structure):
         check(0.5 * delta)
 
 
+def test_a_structure_of_other_rows_is_not_given_coefficients_of_these():
+    """A full Fisher of halved signals: c with g = B^T c says nothing of its rows."""
+
+    class Halved:
+        def build(self, activations, signals):
+            return gr.curvature(activations, tuple(0.5 * d for d in signals))
+
+    network = Network("tanh", "categorical")
+    problem, theta, x, y = network.problem, network.theta, network.x, network.y
+    delta = _delta(make("ngd", problem, structure=Halved()), theta, x, y)
+    expected = formula("ngd", 0.25 * network.fisher, problem.gradient(theta, x, y), None)
+    limit = tolerance("float64", 1.0 + np.linalg.norm(network.fisher, 2) / DAMPING, terms=theta.size)
+    np.testing.assert_allclose(delta, expected, rtol=0, atol=limit * np.linalg.norm(expected))
+
+
 @pytest.mark.parametrize("algorithm", ["ring", "reng"])
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_rho_zero_is_ngd_to_the_bit(algorithm, structure):
