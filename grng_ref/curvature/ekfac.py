@@ -171,8 +171,9 @@ class EKFACStructure:
         """Factors averaged, their eigenbasis Q, and in it the diagonal of ``(1 - weight) old + weight new``.
 
         Of the matrices, that is: ``s = diag(Q^T ((1 - weight) old + weight new) Q)``. What is off the
-        diagonal in the new basis is dropped at every average, so a moving average of moments is this recursion, and
-        the weighted sum of its terms only as far as the basis does not turn. The factors' average is linear.
+        diagonal in the new basis is dropped at every average, so a moving average of moments is this
+        recursion, and the weighted sum of its terms only as far as the basis does not turn. The factors'
+        average is linear.
         """
         factors = average_factors(old.factors, new.factors, weight)
         layers = []
