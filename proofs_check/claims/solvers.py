@@ -147,11 +147,11 @@ def newton_schulz(run: Run, num_examples: int, sizes: list[int], dampings: list[
         given = run.asarray(matrix)
         found = [gr.solvers.newton_schulz_inverse(given, max_iterations=step) for step in steps]
         unit = np.eye(len(matrix))
-        measured = [np.linalg.norm(unit - matrix @ on_host(one.inverse)) for one in found]
+        measured = [float(np.linalg.norm(unit - matrix @ on_host(one.inverse))) for one in found]
         reported = [one.residual for one in found]
 
         def finding(exponent_after: Callable[[int], int]) -> Finding:
-            predicted = [np.linalg.norm(factors ** exponent_after(step)) for step in steps]
+            predicted = [float(np.linalg.norm(factors ** exponent_after(step))) for step in steps]
             return identity(
                 np.log([*reported, *measured]),
                 np.log([*predicted, *predicted]),

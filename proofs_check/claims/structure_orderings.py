@@ -132,7 +132,8 @@ def exact_where_kfac_is(
         ),
     ]
     cases = [(one, slice(None)) for one in (*single, *linear)] + [(one, slice(-1, None)) for one in last]
-    return combine(check(*case, name) for case in cases for name in ("ekfac", "kronecker_optimal"))
+    names = ("ekfac", "kronecker_optimal")
+    return combine(check(one, layers, name) for one, layers in cases for name in names)
 
 
 # --- orderings ------------------------------------------------------------------------------------------
