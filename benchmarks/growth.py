@@ -2,8 +2,8 @@
 
 Fitted exponents (least squares of the logarithms, minimum of five runs) beside those of the numbers of
 operations and of entries held, fitted at the same sizes. Every task has sizes of its own, at which its
-large products take most of the time. The counts leave out the fixed cost of a call and the higher speed of larger
-products, which both lower the exponents of the time, and elementwise passes, which are slower than they count.
+large products take most of the time. The counts leave out the fixed cost of a call and the higher speed of
+larger products, which both lower the exponents of the time, and elementwise passes, slower than they count.
 """
 
 from __future__ import annotations
