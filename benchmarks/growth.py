@@ -30,15 +30,15 @@ SWEEPS: dict[str, dict[str, tuple[tuple[int, ...], Callable[[int], Sizes]]]] = {
         "depth": ((2, 4, 8), lambda v: (512, 24, 24, v, 4)),
     },
     "Gram direction": {
-        "N": ((256, 512, 1024), lambda v: (v, 20, 24, 1, 4)),
-        "K": ((16, 32, 64), lambda v: (64, 20, 24, 1, v)),
+        "N": ((512, 1024, 2048), lambda v: (v, 20, 24, 1, 4)),
+        "K": ((32, 64, 128), lambda v: (64, 20, 24, 1, v)),
         "width": ((256, 512, 1024), lambda v: (256, v, v, 1, 4)),
         "depth": ((2, 4, 8), lambda v: (256, 256, 256, v, 4)),
     },
     "K-FAC factors": {
         "N": ((8192, 16384, 32768), lambda v: (v, 64, 64, 1, 4)),
         "K": ((16, 32, 64), lambda v: (1024, 64, 64, 1, v)),
-        "width": ((256, 512, 1024), lambda v: (512, v, v, 1, 4)),
+        "width": ((512, 1024, 2048), lambda v: (512, v, v, 1, 4)),
         "depth": ((2, 4, 8), lambda v: (1024, 128, 128, v, 4)),
     },
 }
