@@ -30,7 +30,7 @@ from .optimizers import (
     sophia,
 )
 from .problem import Linearization, Problem
-from .solvers import SolveResult
+from .solvers import InverseResult, SolveResult, inverse_root
 
 __all__ = [
     "CONVENTIONS",
@@ -45,6 +45,7 @@ __all__ = [
     "Curvature",
     "FullBelief",
     "Gaussian",
+    "InverseResult",
     "KalmanInfo",
     "KalmanResult",
     "Likelihood",
@@ -64,6 +65,7 @@ __all__ = [
     "curvature",
     "fisher",
     "full_belief",
+    "inverse_root",
     "kalman_update",
     "kfac",
     "kfac_factors",

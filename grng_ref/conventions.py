@@ -15,6 +15,7 @@ class Conventions:
     layer: str = "s = [W | b] abar with abar = [c a; 1]: the scale c multiplies the input, not the bias"
     output: str = "the network output f is the natural parameter of the likelihood (logit, log rate, mean)"
     loss: str = "mean over examples; terms constant in the parameters are left out"
+    log_likelihood: str = "sum over examples of log p(y | x, theta), with the terms that the loss leaves out"
     squared_loss: str = "|f - y|^2 / (2 variance)"
     gradient: str = "gradient of the mean loss"
     fisher: str = "mean over examples of J^T Om J, Om the output Fisher (expected, unless named otherwise)"

@@ -111,6 +111,16 @@ class Problem:
         xp, _, trace = self._forward_labelled(theta, x, y)
         return self._finite("loss", xp.mean(self.likelihood.loss(trace.outputs, y)))
 
+    def log_likelihood(self, theta: Array, x: Array, y: Array) -> Array:
+        """``sum_n log p(y_n | x_n, theta)``, 0-d: a sum over examples, not a mean, and with every constant.
+
+        That is ``-N L`` and the sum of the likelihood's `log_base`; for real labels a log density.
+        """
+        xp, _, trace = self._forward_labelled(theta, x, y)
+        f = trace.outputs
+        each = self.likelihood.log_base(f, y) - self.likelihood.loss(f, y)
+        return self._finite("log_likelihood", xp.sum(each))
+
     def gradient(self, theta: Array, x: Array, y: Array) -> Array:
         """The gradient g (P,) of the mean loss, by one backward pass."""
         _, layers, trace = self._forward_labelled(theta, x, y)

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..arrays import Array, NumericalError, check_shape, epsilon, namespace
-from ..arrays.linalg import add_to_diagonal, cholesky, diagonal, is_singular, norm, quiet
+from ..arrays.linalg import (
+    add_to_diagonal,
+    cholesky,
+    cholesky_solve,
+    diagonal,
+    eigh,
+    is_singular,
+    norm,
+    quiet,
+    transpose,
+)
 from ..solvers import (
     ACCEPTED_RESIDUAL,
     SolveResult,
@@ -16,6 +26,8 @@ from ..solvers import (
     solve_gram,
     solve_newton_schulz,
 )
+from ..solvers.gram import GramSolver
+from ..solvers.result import Apply
 from .base import Curvature
 from .parts import blend
 from .score import DenseRows, LayerRows, layer_rows
@@ -85,6 +97,12 @@ class FullFisher(Curvature):
             return "gram"
         return "cholesky" if damping > 0.0 else "eigh"
 
+    def _inverse(self, damping: float) -> Apply:
+        if self._auto(damping, "exact") == "gram":
+            solver = GramSolver(self.rows, damping)
+            return lambda r: solver.solve(r).x
+        return dense_inverse(self.to_dense(), damping)
+
     def _solve(
         self, v: Array, damping: float, damping_kind: str, method: str, coefficients: Array | None
     ) -> SolveResult:
@@ -108,6 +126,19 @@ class FullStructure:
         from .block_diagonal import BlockDiagonalFisher  # which itself needs the solvers of this module
 
         return BlockDiagonalFisher((blend(old.to_dense(), new.to_dense(), weight),))
+
+
+def dense_inverse(matrix: Array, damping: float) -> Apply:
+    """``r -> (M + a I)^{-1} r`` for many r and a > 0, by Cholesky, else in the eigenbasis.
+
+    Eigenvalues that roundoff has made negative count as zero.
+    """
+    factor = cholesky(matrix, shift=damping)
+    if factor is not None:
+        return lambda r: cholesky_solve(factor, r)
+    values, vectors = eigh(matrix)
+    values = namespace(values=values).where(values > 0.0, values, 0.0 * values)
+    return lambda r: vectors @ ((transpose(vectors) @ r) / (values + damping))
 
 
 def logdet_dense(matrix: Array, damping: float) -> float:

@@ -33,6 +33,10 @@ class Likelihood(Protocol):
         """l(f_n, y_n), without the terms that do not depend on f: shape (N,)."""
         ...
 
+    def log_base(self, f: Array, y: Array) -> Array:
+        """The terms that the loss leaves out, ``log p(y_n | f_n) + l_n``, the same for all f: shape (N,)."""
+        ...
+
     def mean(self, f: Array) -> Array:
         """E[T(y) | f] of the sufficient statistic T(y): shape (N, K)."""
         ...

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..arrays import Array, from_host, host_generator, namespace, to_numpy
+from ..arrays import Array, from_host, host_generator, like, namespace, to_numpy
 from ..arrays.special import sigmoid, softplus
 from .base import (
     ExponentialFamily,
@@ -51,6 +51,10 @@ class Bernoulli(ExponentialFamily):
     def loss(self, f: Array, y: Array) -> Array:
         """``sum_k softplus(t_k f_k)``, ``t = 1 - 2y``, which is ``softplus(f) - y f``: shape (N,)."""
         return namespace(f=f, y=y).sum(softplus(_sign(y) * f), axis=1)
+
+    def log_base(self, f: Array, y: Array) -> Array:
+        """Zero: the loss is all of ``-log p(y_n | f_n)``: shape (N,)."""
+        return namespace(f=f, y=y).zeros((f.shape[0],), **like(f))
 
     def mean(self, f: Array) -> Array:
         """E[y | f] = sigmoid(f): shape (N, K)."""

@@ -18,6 +18,7 @@ from ..arrays import (
     device_of,
     from_host,
     host_generator,
+    like,
     namespace,
     namespace_of_mixed,
     to_numpy,
@@ -75,6 +76,10 @@ class Categorical(ExponentialFamily):
         # If y is the largest class, weight - 1 is zero and a small sum of the others keeps its digits;
         # if not, the loss is at least of order one wherever this argument of log1p cancels.
         return xp.log1p(others + (weight - 1.0)) - shift
+
+    def log_base(self, f: Array, y: Array) -> Array:
+        """Zero: the loss is all of ``-log p(y_n | f_n)``: shape (N,)."""
+        return namespace(f=f).zeros((f.shape[0],), **like(f))
 
     def mean(self, f: Array) -> Array:
         """``p = softmax(f)``, the expectation of the one-hot label: shape (N, K)."""

@@ -56,6 +56,13 @@ class Gaussian(ExponentialFamily):
         residual = f - y
         return xp.sum(residual * residual, axis=1) / (2.0 * self.variance)
 
+    def log_base(self, f: Array, y: Array) -> Array:
+        """``-K log(2 pi s2) / 2``, so that ``log p(y_n | f_n) = -l_n + log_base_n``: shape (N,)."""
+        size, outputs = f.shape
+        # not the logarithm of the product, which may overflow
+        value = -0.5 * outputs * (math.log(2.0 * math.pi) + math.log(self.variance))
+        return namespace(f=f, y=y).full((size,), value, **like(f))
+
     def mean(self, f: Array) -> Array:
         """E[y | f] = f: shape (N, K)."""
         return f

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..arrays import Array, NumericalError, from_host, host_generator, namespace, to_numpy
+from ..arrays.special import log_factorial
 from .base import (
     ExponentialFamily,
     check_real_targets,
@@ -36,7 +37,8 @@ class Poisson(ExponentialFamily):
     Notes
     -----
     The gradient is right to a few roundings of ``max(exp f, y)``: where the rate equals the count to many
-    digits, the difference is as uncertain as the rounding of exp(f). Source: classical result.
+    digits, the difference is as uncertain as the rounding of exp(f). Likewise a log likelihood: the terms
+    ``exp f``, ``y f`` and ``log y!`` of a large count cancel. Source: classical result.
     """
 
     def check_targets(self, f: Array, y: Array) -> None:
@@ -56,6 +58,10 @@ class Poisson(ExponentialFamily):
     def loss(self, f: Array, y: Array) -> Array:
         """``sum_k exp(f_k) - y_k f_k``, without ``log y_k!``: shape (N,)."""
         return namespace(f=f, y=y).sum(_rate(f) - y * f, axis=1)
+
+    def log_base(self, f: Array, y: Array) -> Array:
+        """``-sum_k log y_k!``, so that ``log p(y_n | f_n) = -l_n + log_base_n``: shape (N,)."""
+        return -namespace(f=f, y=y).sum(log_factorial(y), axis=1)
 
     def mean(self, f: Array) -> Array:
         """E[y | f] = exp(f): shape (N, K)."""

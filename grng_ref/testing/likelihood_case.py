@@ -27,14 +27,15 @@ class LikelihoodCase:
     y: Array
     saturated: Array
     bad_targets: tuple[Host, ...]
+    labels: Host | None
+    weights: Host
     seed: int
 
     def results(self, f: Array) -> dict[str, Array]:
         """What every method but `sample` says of f and the labels."""
         of = self.likelihood
-        both = {
-            name: getattr(of, name)(f, self.y) for name in ("loss", "gradient", "coefficients", "hessian")
-        }
+        labelled = ("loss", "log_base", "gradient", "coefficients", "hessian")
+        both = {name: getattr(of, name)(f, self.y) for name in labelled}
         return both | {name: getattr(of, name)(f) for name in ("mean", "fisher", "factor")}
 
     def situations(self) -> Iterator[tuple[str, Array, Array]]:

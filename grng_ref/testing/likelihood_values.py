@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import array_api_compat as compat
 import numpy as np
 
 from ..arrays import NumericalError
@@ -26,6 +27,7 @@ def results_have_the_kind_of_the_outputs(case: LikelihoodCase) -> None:
     n, k = case.f.shape
     shapes: dict[str, tuple[int | None, ...]] = {
         "loss": (n,),
+        "log_base": (n,),
         "mean": (n, k),
         "gradient": (n, k),
         "coefficients": (n, None),
@@ -81,6 +83,30 @@ def saturated_outputs_give_finite_results(case: LikelihoodCase) -> None:
     for name, value in results.items():
         bad = int(np.sum(~np.isfinite(host(value))))
         require(bad == 0, f"{name} has {bad} NaN or infinite entries at |f| about {SATURATED:g}")
+
+
+def log_base_ignores_the_outputs(case: LikelihoodCase) -> None:
+    """The same numbers for other f."""
+    first, second = (host(case.likelihood.log_base(f, case.y)) for f in (case.f, case.saturated))
+    require_close("log_base at two outputs", first, second, 0.0)
+
+
+def probabilities_sum_to_one(case: LikelihoodCase) -> None:
+    """``exp(-loss + log_base)`` over ``labels``, if they are given."""
+    if case.labels is None:
+        return
+    y = case.place.put(case.labels)
+    xp, count = compat.array_namespace(case.f), case.labels.shape[0]
+    for n in range(case.f.shape[0]):
+        f = xp.broadcast_to(case.f[n : n + 1, :], (count, case.f.shape[1]))
+        case.likelihood.check_targets(f, y)
+        loss, base = host(case.likelihood.loss(f, y)), host(case.likelihood.log_base(f, y))
+        with np.errstate(over="ignore"):
+            parts = case.weights * np.exp(base - loss)
+        # an error of eps in the exponent's terms is one of eps times their size in a part, which is at most 1
+        size = np.minimum(parts, 1.0) * (1.0 + np.abs(loss) + np.abs(base))
+        bound = case.place.rounding(float(np.sum(size)))
+        require_close(f"the sum of the probabilities of example {n}", np.sum(parts), 1.0, bound)
 
 
 def factor_reproduces_the_fisher(case: LikelihoodCase) -> None:

@@ -21,6 +21,8 @@ def check_likelihood(
     *,
     outputs: int = 3,
     bad_targets: Sequence[Host] = (),
+    labels: Host | None = None,
+    label_weights: Host | float = 1.0,
     backend: str = "numpy",
     dtype: str = "float64",
     device: Any = None,
@@ -36,6 +38,8 @@ def check_likelihood(
     arguments_are_left_alone                      f and y have the same bits afterwards
     results_are_repeatable                        two calls agree in every bit
     rows_are_independent                          a row of a batch is treated as it is alone
+    log_base_ignores_the_outputs                  the same numbers for other f
+    probabilities_sum_to_one                      ``exp(-loss + log_base)`` over ``labels``, if they are given
     factor_reproduces_the_fisher                  ``S S^T = Om``
     fisher_is_positive_semidefinite               symmetric, no negative eigenvalue
     coefficients_reproduce_the_gradient           ``S ct = grad``, also where f is saturated
@@ -56,6 +60,11 @@ def check_likelihood(
         K.
     bad_targets : sequence of host arrays, optional
         Labels outside the support for 4 examples; each must raise a ValueError.
+    labels : host array (M, ...), optional
+        All labels that one example can have, up to a probability that rounding hides, or the nodes of a
+        quadrature over them. Without them nothing checks the constants in ``log_base``.
+    label_weights : host array (M,) or float
+        The weights of the quadrature; 1 for labels that are counted.
     backend, dtype, device : optional
         Where the arrays live; see `asarray`.
     rng : int
@@ -88,7 +97,9 @@ def check_likelihood(
     except Exception as error:  # without labels there is nothing to check
         raise AssertionError(f"{name}: sample: {type(error).__name__}: {error}") from error
     saturated = place.put(SATURATED * signs + offsets)
-    case = LikelihoodCase(likelihood, place, f, y, saturated, tuple(bad_targets), rng)
+    known = None if labels is None else np.asarray(labels)
+    weights = np.asarray(label_weights)
+    case = LikelihoodCase(likelihood, place, f, y, saturated, tuple(bad_targets), known, weights, rng)
     run_properties(name, PROPERTIES, case)
 
 
@@ -97,6 +108,8 @@ PROPERTIES = (
     values.arguments_are_left_alone,
     values.results_are_repeatable,
     values.rows_are_independent,
+    values.log_base_ignores_the_outputs,
+    values.probabilities_sum_to_one,
     values.factor_reproduces_the_fisher,
     values.fisher_is_positive_semidefinite,
     values.coefficients_reproduce_the_gradient,

@@ -99,6 +99,24 @@ def test_triangular_solves(lower, transposed, shape, backend):
     assert np.all(error <= backward(backend) * size)
 
 
+def test_cholesky_of_a_shifted_matrix_leaves_the_matrix_alone(backend):
+    matrix = np.array([[2.0, 0.5], [0.5, 1.0]])
+    held = backend.asarray(matrix)
+    factor = host(linalg.cholesky(held, shift=0.25))
+    np.testing.assert_allclose(factor @ factor.T, matrix + 0.25 * np.eye(2), rtol=tolerance(backend.dtype))
+    np.testing.assert_array_equal(host(held), matrix)
+    assert linalg.cholesky(held, shift=-1.0) is None
+
+
+def test_transposed_product(backend):
+    rng = np.random.default_rng(0)
+    left, right = rng.standard_normal((5, 3)), rng.standard_normal((5, 4))
+    product = linalg.transposed_product(backend.asarray(left), backend.asarray(right))
+    backend.assert_close(product, left.T @ right)
+    with pytest.raises(AssertionError):  # negative control
+        backend.assert_close(product, (right.T @ left).reshape(3, 4))
+
+
 def test_cholesky_solve(backend):
     factor = linalg.cholesky(backend.asarray(SPD))
     rhs = RNG.standard_normal((SIZE, 2))

@@ -25,6 +25,7 @@ NO_BAD_INPUT = {
     "Structure": "a protocol; objects of it enter through `curvature`",
     "Comparison": "a record that only the package fills",
     "Conventions": "a record that only the package fills",
+    "InverseResult": "a record that only the package fills",
     "KalmanInfo": "a record that only the package fills",
     "KalmanResult": "a record that only the package fills",
     "Linearization": "a record that only the package fills",

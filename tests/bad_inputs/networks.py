@@ -177,6 +177,14 @@ TABLE: dict[str, list[tuple[Any, ...]]] = {
         ("labels on another device", lambda: PROBLEM.loss(there(THETA), there(X), on(Y)),
          V_, "y", DOOR, "CPU_DEVICE"),
     ],
+    "Problem.log_likelihood": [
+        ("no labels", lambda: PROBLEM.log_likelihood(THETA, X, None),
+         T_, "y", "an array of labels", "got None"),
+        ("labels of another width", lambda: REGRESSION.log_likelihood(THETA, X, T[:, :1]),
+         V_, "y", "(5, 2)", "got (5, 1)"),
+        ("NaN in theta", lambda: PROBLEM.log_likelihood(with_entry(THETA, NAN), X, Y),
+         V_, "theta", "must be finite", "got NaN or infinite"),
+    ],
     "Problem.gradient": [
         ("negative label", lambda: PROBLEM.gradient(THETA, X, Y - 1), V_, "y", "labels 0..1", "from -1 to 0"),
         ("a label less", lambda: PROBLEM.gradient(THETA, X, Y[:-1]), V_, "y", "(5,)", "got (4,)"),

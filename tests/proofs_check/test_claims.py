@@ -156,8 +156,12 @@ def regularization_left_out_of_factored_damping(patch):
 
 
 def neighbours_over_two(patch):
-    right = tridiagonal.Link.between
-    patch.setattr(tridiagonal.Link, "between", lambda cross, following: right(cross / 2, following))
+    def wrong(self, activations, signals):
+        made = right(self, activations, signals)
+        return dataclasses.replace(made, neighbours=tuple((A / 2, G / 2) for A, G in made.neighbours))
+
+    right = tridiagonal.TridiagonalKFACStructure.build
+    patch.setattr(tridiagonal.TridiagonalKFACStructure, "build", wrong)
 
 
 def neighbours_damped_twice(patch):
@@ -271,6 +275,11 @@ def steps_too_long(patch):
     patch.setattr(natural, "solve", wrong)
 
 
+def order_of_the_root_ignored(patch):
+    right = gr.inverse_root
+    patch.setattr(gr, "inverse_root", lambda matrix, *, order, **options: right(matrix, order=1, **options))
+
+
 PLANTED = {
     rows_without_their_root: ["fisher-product-is-the-dense-one"],
     steps_too_long: ["every-step-is-a-descent-direction", "ring-step-bounds"],
@@ -292,6 +301,7 @@ PLANTED = {
     sign_of_the_hessian: ["hvp-is-*", "double-backprop-is-one-hvp", "reng-step-is-its-definition"],
     gauss_newton_for_the_hessian: ["hvp-is-*", "double-backprop-is-one-hvp", "reng-step-is-its-definition"],
     damping_added_twice: ["every-route-gives-one-direction", "scaled-residual-of-every-route"],
+    order_of_the_root_ignored: ["coupled-newton-*"],
     damping_dropped: ["first-rkalman-step-is-ring", "reng-step-is-its-definition", "every-step-is-*"],
     norm_not_squared: ["ring-damps-by-*", "ring-step-bounds", "first-rkalman-step-is-ring"],
     information_of_the_mean: ["first-rkalman-step-*", "filter-*", "forgetting-*"],
