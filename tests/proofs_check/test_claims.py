@@ -13,7 +13,7 @@ import pytest
 from planted import assert_caught
 
 import grng_ref as gr
-from grng_ref.curvature import ekfac, kfac, kronecker_optimal, score, tridiagonal, unitwise
+from grng_ref.curvature import base, ekfac, kfac, kronecker_optimal, score, tridiagonal, unitwise
 from grng_ref.curvature.full import DENSE_SOLVERS
 from grng_ref.solvers import solve_cholesky
 from proofs_check import Run, data, load_suite, run_suite
@@ -112,8 +112,47 @@ def refit_left_out(patch):
     patch.setattr(ekfac, "_refit", wrong)
 
 
-def rank_one_fit_left_at_its_start(patch):
-    patch.setattr(kronecker_optimal, "_MAX_ITERATIONS", 0)
+def rank_one_fit_stopped_after_one_round(patch):
+    """Two half steps follow, each a least-squares fit: it is a projection, and no farther than K-FAC."""
+    patch.setattr(kronecker_optimal, "leading_eigenvector", lambda apply, start, **_: start)
+
+
+def optimal_product_left_out(patch):
+    """K-FAC in the best multiple."""
+
+    def wrong(a, d):
+        A, G = kfac_factors(a, d)
+        fitted = np.sum(np.sum(d @ G * d, axis=(1, 2)) * np.sum(a @ A * a, axis=1)) / len(a)
+        return A, G * fitted / (np.sum(A * A) * np.sum(G * G))
+
+    patch.setattr(kronecker_optimal, "_nearest_factors", wrong)
+
+
+def damping_raised_in_conjugate_gradients(patch):
+    right = base.solve_conjugate_gradient
+    patch.setattr(
+        base, "solve_conjugate_gradient", lambda f, v, **o: right(lambda x: f(x) + 0.05 * x, v, **o)
+    )
+
+
+def residual_of_the_inverse_understated(patch):
+    right = gr.solvers.newton_schulz_inverse
+
+    def wrong(matrix, **options):
+        found = right(matrix, **options)
+        return dataclasses.replace(found, residual=1e-3 * found.residual)
+
+    patch.setattr(gr.solvers, "newton_schulz_inverse", wrong)
+
+
+def regularization_left_out_of_factored_damping(patch):
+    right = natural.solve
+
+    def wrong(curvature, v, *, damping, damping_kind, **options):
+        given = 0.01 if damping_kind == "factored" else damping
+        return right(curvature, v, damping=given, damping_kind=damping_kind, **options)
+
+    patch.setattr(natural, "solve", wrong)
 
 
 def neighbours_over_two(patch):
@@ -218,7 +257,11 @@ PLANTED = {
     factors_in_the_wrong_order: ["kfac-factors-are-their-definition", "kfac-is-exact-for-one-example"],
     backward_factor_over_n_squared: ["kfac-factors-are-their-definition", "kfac-is-exact-for-deep-*"],
     refit_left_out: ["refits-are-projections"],
-    rank_one_fit_left_at_its_start: ["refits-are-projections"],
+    rank_one_fit_stopped_after_one_round: ["no-kronecker-product-is-nearer-*"],
+    optimal_product_left_out: ["no-kronecker-product-is-nearer-*"],
+    damping_raised_in_conjugate_gradients: ["every-route-*", "scaled-residual-*", "damped-inverse-keeps-*"],
+    residual_of_the_inverse_understated: ["newton-schulz-squares-its-residual"],
+    regularization_left_out_of_factored_damping: ["ring-damps-by-*"],
     neighbours_over_two: ["tridiagonal-kfac-agrees-*", "tridiagonal-kfac-is-damped-*"],
     neighbours_damped_twice: ["tridiagonal-kfac-agrees-*", "tridiagonal-kfac-is-damped-*"],
     units_taken_for_inputs: ["unitwise-and-diagonal-*", "refits-are-projections"],
