@@ -19,7 +19,7 @@ import pytest
 from support import Backend, import_peer
 
 import grng_ref as gr
-from grng_ref import testing
+from grng_ref import certified, testing
 from proofs_check import Run, load_suite, run_suite
 
 ROOT = Path(__file__).parent.parent
@@ -121,6 +121,12 @@ def missing_from_api(text: str) -> list[str]:
 def test_api_lists_every_public_name() -> None:
     assert missing_from_api(page("api.md")) == []
     assert missing_from_api(page("api.md").replace("autofunction:: grng_ref.ngd\n", "\n")) == ["ngd"]
+
+
+@pytest.mark.parametrize("name", certified.__all__)
+def test_ground_truth_is_documented(name: str) -> None:
+    assert problems_of_docstring(getattr(certified, name)) == []
+    assert re.search(rf"^\.\. auto\w+:: grng_ref\.certified\.{name}$", page("api.md"), flags=re.MULTILINE)
 
 
 # --- sources and notation --------------------------------------------------------------------------------

@@ -1,0 +1,21 @@
+"""Ground truth: exact rationals and balls, from stored floats, by a second implementation.
+
+Nothing here shares a formula with the rest of the package; of its rooms only `arrays` is imported. Floating
+arguments of either dtype and of any backend are copied to the host and taken as the exact numbers that they
+store, so they need not agree in dtype. The arithmetic is python-flint's (``pip install 'grng-ref[verify]'``).
+
+    from grng_ref.certified import exact_posterior, kalman_enclosure
+"""
+
+from .enclosure import Enclosure
+from .exact import ExactGaussian, exact_log_marginal_likelihood, exact_posterior
+from .kalman import KalmanEnclosures, kalman_enclosure
+
+__all__ = [
+    "Enclosure",
+    "ExactGaussian",
+    "KalmanEnclosures",
+    "exact_log_marginal_likelihood",
+    "exact_posterior",
+    "kalman_enclosure",
+]
