@@ -24,7 +24,7 @@ class VarianceEstimate(NamedTuple):
             return difference
         raise NumericalError(
             "the variance must be positive, got E[e^2] - E[H P H^T] = "
-            f"{self.squares:.6g} - {self.spread:.6g}: too few batches, or a belief less certain than it should be"
+            f"{self.squares:.6g} - {self.spread:.6g}: too few batches, or a belief that is too uncertain"
         )
 
 

@@ -1,4 +1,4 @@
-"""The estimator of a Gaussian likelihood's variance: its averages, and that it is unbiased where it says so."""
+"""The estimator of a Gaussian likelihood's variance: its averages, and no bias where it says so."""
 
 from __future__ import annotations
 
