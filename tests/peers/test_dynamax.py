@@ -1,11 +1,11 @@
 """R-Kalman as an extended Kalman filter over the weights of a small network, against dynamax.
 
-dynamax solves with ``S + d I``, ``d = 1e-9``, where the filter has the innovation covariance ``S = H P H^T + R``.
-That is no rounding, so it is put into our side and not into a tolerance. With ``K' = P H^T (S + d I)^{-1}``:
+dynamax solves with ``S + d I``, ``d = 1e-9``, where the innovation covariance is ``S = H P H^T + R``. That is
+no rounding, so it is put into our side and not into a tolerance. With ``K' = P H^T (S + d I)^{-1}``:
 
 - the mean moves by ``K' e``: exactly the filter with the observation noise ``R + d I``;
-- the covariance becomes ``P - K' S K'^T = (P - K' (S + d I) K'^T) + d K' K'^T``: that filter's, and a little noise
-  with the covariance ``d K' K'^T``, which `belief.predict` adds.
+- the covariance becomes ``P - K' S K'^T = (P - K' (S + d I) K'^T) + d K' K'^T``: that filter's, and a little
+  noise with the covariance ``d K' K'^T``, which `belief.predict` adds.
 
 Nothing is left out, so what remains is roundoff.
 """

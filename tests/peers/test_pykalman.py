@@ -1,4 +1,4 @@
-"""The belief as a plain Kalman filter, on pykalman's robot data, against pykalman and the data set's own answers.
+"""The belief as a plain Kalman filter: pykalman's robot data, against pykalman and the data's own answers.
 
 501 steps of a 5-dimensional state, with a transition, an offset a step, noise with a full covariance, and two
 correlated observations. The answers that come with the data were made by a MATLAB program.
@@ -96,9 +96,9 @@ def filtered(model: Model, *, form: str = "auto", noise_last: bool = False) -> A
 def rounding(model: Model, answer: Answer) -> float:
     """Relative error that 500 backward stable steps may have.
 
-    A step perturbs its Gaussian by the condition numbers of its covariance and of A times roundoff; later steps
-    pass that on through the closed loop ``(I - K C) A``, whose powers shrink: the sum of their norms is what
-    an error of every step adds up to.
+    A step perturbs its Gaussian by the condition numbers of its covariance and of A times roundoff; later
+    steps pass that on through the closed loop ``(I - K C) A``, whose powers shrink: the sum of their norms is
+    what an error of every step adds up to.
     """
     last = answer.covariances[-1]
     closed = (np.eye(len(last)) - last @ model.C.T @ np.linalg.solve(model.R, model.C)) @ model.A
