@@ -17,7 +17,7 @@ from dynamax.nonlinear_gaussian_ssm.inference_ekf import _condition_on  # noqa: 
 
 
 def filter_step(outputs: Callable[..., Any], mean: Any, P: Any, K: int) -> Callable[[Any, Any], Any]:
-    """Mean and covariance of `extended_kalman_filter` after one observation; and those that it predicts next."""
+    """Mean and covariance of `extended_kalman_filter` after one observation, and those predicted next."""
 
     def step(mean: Any, P: Any, x: Any, y: Any) -> Any:
         params = ParamsNLGSSM(
