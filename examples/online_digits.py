@@ -13,9 +13,8 @@ import grng_ref as gr
 
 SEEDS, BATCH, TRAINING, EVERY = 5, 8, 1440, 15
 images, labels = load_digits(return_X_y=True)
-x = images / 16.0
+x, LAYERS = images / 16.0, (8 * 65, 10 * 9)
 problem = gr.Problem(gr.MLP((64, 8, 10), activation="tanh"), gr.Categorical())
-LAYERS = (8 * 65, 10 * 9)
 
 # name -> (belief (None: AdamW), its options, colour (Okabe and Ito: for all colour visions), marker)
 METHODS = {
@@ -31,8 +30,8 @@ for seed in range(SEEDS):
     order, start = np.random.default_rng(seed).permutation(len(x)), problem.init(rng=seed)
     test, batches = order[TRAINING:], np.split(order[:TRAINING], TRAINING // BATCH)
     for name, (belief, options, *_) in METHODS.items():
-        fresh = gr.rkalman(problem, belief=belief(start, **options)) if belief else None
-        opt = fresh or gr.adamw(problem, **options)
+        filtering = belief and gr.rkalman(problem, belief=belief(start, **options))
+        opt = filtering or gr.adamw(problem, **options)
         theta, state, curve = start, opt.init(start), []
         for k, batch in enumerate(batches):
             theta, state, _ = opt.step(theta, state, x[batch], labels[batch])
@@ -49,11 +48,14 @@ for name, curve in curves.items():
 if len(sys.argv) > 1:
     from matplotlib.figure import Figure
 
-    axes = Figure(figsize=(8.5, 4.6), layout="constrained").subplots()
+    axes = Figure(figsize=(8.5, 4.8), layout="constrained").subplots()
     for name, (*_, colour, marker) in METHODS.items():
-        seen, curve = BATCH * EVERY * (1 + np.arange(len(curves[name][0]))), np.array(curves[name])
-        axes.plot(seen, curve.mean(axis=0), color=colour, marker=marker, fillstyle="none", label=name)
-        axes.fill_between(seen, curve.min(axis=0), curve.max(axis=0), color=colour, alpha=0.08, linewidth=0)
-    axes.set(title=f"test accuracy: mean and range of {SEEDS} seeds", xlabel="examples seen, each once")
-    axes.legend(loc="lower right")
+        seen, error = BATCH * EVERY * (1 + np.arange(len(curves[name][0]))), 1 - np.array(curves[name])
+        axes.semilogy(seen, error.mean(axis=0), color=colour, marker=marker, fillstyle="none", label=name)
+        axes.fill_between(seen, error.min(axis=0), error.max(axis=0), color=colour, alpha=0.08, linewidth=0)
+    axes.set(title=f"test error online: mean and range of {SEEDS} seeds", xlabel="examples seen, each once")
+    axes.set_yticks([0.02, 0.05, 0.1, 0.2, 0.5], ["2 %", "5 %", "10 %", "20 %", "50 %"])
+    axes.minorticks_off()
+    axes.grid(color="0.9")
+    axes.legend(loc="upper right")
     axes.figure.savefig(sys.argv[1], dpi=120)

@@ -46,7 +46,7 @@ from .optimizers import (
     sophia,
 )
 from .problem import Linearization, Problem
-from .solvers import SolveResult
+from .solvers import InverseResult, SolveResult, inverse_root
 
 __all__ = [
     "CONVENTIONS",
@@ -63,6 +63,7 @@ __all__ = [
     "DiagonalBelief",
     "FullBelief",
     "Gaussian",
+    "InverseResult",
     "KalmanInfo",
     "KalmanResult",
     "Likelihood",
@@ -86,6 +87,7 @@ __all__ = [
     "diagonal_belief",
     "fisher",
     "full_belief",
+    "inverse_root",
     "kalman_predict",
     "kalman_update",
     "kfac",

@@ -114,9 +114,9 @@ class Instance:
         return optimizer.update(self.theta, optimizer.init(self.theta), self.x, self.y)[0]
 
     def batches(self, size: int) -> Iterator[tuple[Any, Any]]:
-        """Consecutive batches ``x, y`` of so many examples."""
+        """Consecutive batches ``x, y`` of so many examples; the last may have fewer."""
         for start in range(0, self.num_examples, size):
-            part = slice(start, start + size)
+            part = slice(start, min(start + size, self.num_examples))  # beyond the end: not in the standard
             yield self.x[part, ...], self.y[part, ...]
 
 

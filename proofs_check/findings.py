@@ -162,5 +162,6 @@ def _badness(finding: Finding) -> tuple[int, float]:
 
 
 def check_text(name: str, value: str) -> None:
+    """Raise a ValueError unless the text says something."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{name} must say where the number comes from, got {value!r}")

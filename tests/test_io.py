@@ -66,6 +66,7 @@ STATES = {
     "layers": PROBLEM.unpack(THETA),
     "NaturalState": RING.init(THETA),
     "NaturalState with averages": KFAC.step(THETA, KFAC.init(THETA), X, Y)[1],
+    "InverseResult": gr.inverse_root(np.array([[2.0, 0.5], [0.5, 1.0]]), order=2),
     "RKalmanState": RKALMAN.init(THETA),
     "BlockDiagonalBelief": gr.block_diagonal_belief(THETA, prior_variance=0.5, blocks=(1, THETA.size - 1)),
     "DiagonalBelief": gr.diagonal_belief(THETA, prior_variance=0.5),

@@ -28,6 +28,12 @@ def test_steps_where_the_score_signals_overflow(make):
         problem.score_signals(theta, x)
 
 
+def test_log_likelihood():
+    problem = gr.Problem(gr.MLP((1, 1), bias=False), gr.Gaussian(variance=1e-300))
+    with pytest.raises(gr.NumericalError, match="log_likelihood overflowed"):
+        problem.log_likelihood(np.ones(1), np.array([[1e10]]), np.zeros((1, 1)))
+
+
 def test_regularized_gradient():
     with pytest.raises(gr.NumericalError, match=r"g \+ rho H g overflowed"):
         gr.reng_direction(np.eye(2), np.full(2, 1e200), lambda v: 1e100 * v, rho=1e100, damping=1.0)

@@ -8,7 +8,7 @@ import numpy as np
 
 import grng_ref as gr
 from grng_ref.arrays.linalg import identity
-from grng_ref.arrays.special import sigmoid, softplus
+from grng_ref.arrays.special import log_factorial, sigmoid, softplus
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,11 @@ class Binomial:
     def loss(self, f, y):
         xp = array_api_compat.array_namespace(f)
         return xp.sum((self.trials - y) * softplus(f) + y * softplus(-f), axis=1)
+
+    def log_base(self, f, y):
+        xp = array_api_compat.array_namespace(f)
+        all_trials = log_factorial(xp.full_like(y, self.trials))
+        return xp.sum(all_trials - log_factorial(y) - log_factorial(self.trials - y), axis=1)
 
     def mean(self, f):
         return self.trials * sigmoid(f)

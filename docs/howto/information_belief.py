@@ -13,12 +13,19 @@ class InformationBelief:
     """A Gaussian by its information matrix Y (P, P)."""
 
     matrix: Any
+    explicit = True  # P more rows in an update are no burden: the step costs O(P^3) anyway
 
     @property
     def size(self):
         return self.matrix.shape[0]
 
-    def predict(self, *, noise=0.0, forgetting=1.0):
+    def predict(self, *, transition=None, offset=None, noise=0.0, forgetting=1.0):
+        if transition is not None:
+            raise ValueError("transition must be None: this belief only knows the random walk")
+        if offset is not None:  # it moves the mean, which is not kept here
+            namespace(belief=self.matrix, offset=offset)
+            check_shape("offset", offset, (self.size,), "one entry a parameter")
+            check_finite(offset=offset)
         check_real("noise", noise, minimum=0.0)
         if check_real("forgetting", forgetting, minimum=0.0, exclusive=True) > 1.0:
             raise ValueError(f"forgetting must lie in (0, 1], got {forgetting}")
@@ -28,15 +35,19 @@ class InformationBelief:
         return InformationBelief(0.5 * (Y + Y.T))
 
     def update(self, rows, gradient, *, targets=None, precision=0.0):
-        namespace(belief=self.matrix, rows=rows, gradient=gradient, targets=targets)
-        check_shape("rows", rows, (None, self.size), "(observations, parameters)")
+        self._check_rows(rows)
+        namespace(belief=self.matrix, gradient=gradient, targets=targets)
         check_shape("gradient", gradient, (self.size,), "one entry a parameter")
         if targets is not None:
             check_shape("targets", targets, (rows.shape[0],), "one entry an observation")
-        check_finite(rows=rows, gradient=gradient, targets=targets)
+        check_finite(gradient=gradient, targets=targets)
         check_real("precision", precision, minimum=0.0)
         Y = self.matrix + rows.T @ rows + identity(self.size, rows, precision)
         return InformationBelief(Y), -solve(Y, gradient)
+
+    def observed_covariance(self, rows):
+        self._check_rows(rows)
+        return rows @ solve(self.matrix, rows.T)
 
     def information(self):
         return self.matrix
@@ -44,6 +55,12 @@ class InformationBelief:
     def covariance(self):
         P = solve(self.matrix, identity(self.size, self.matrix))
         return 0.5 * (P + P.T)
+
+    def _check_rows(self, rows):
+        namespace(belief=self.matrix, rows=rows)
+        count = rows.shape[0] if rows.ndim == 2 else None  # there may be no row
+        check_shape("rows", rows, (count, self.size), "(observations, parameters)")
+        check_finite(rows=rows)
 
 
 def solve(Y, columns):

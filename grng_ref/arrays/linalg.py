@@ -29,6 +29,19 @@ def transpose(matrix: Array) -> Array:
     return compat.array_namespace(matrix).matrix_transpose(matrix)
 
 
+def transposed_product(left: Array, right: Array) -> Array:
+    """``L^T R`` for matrices of equally many rows.
+
+    On NumPy by SciPy's BLAS, whose LAPACK comes after it where the product is factored: NumPy's and SciPy's
+    BLAS have threads of their own, which wait for each other busily.
+    """
+    xp = compat.array_namespace(left)
+    if not is_numpy(xp):
+        return transpose(left) @ right
+    (gemm,) = scipy.linalg.get_blas_funcs(("gemm",), (left,))
+    return gemm(1.0, right.T, left.T, trans_b=True).T  # transposed views have BLAS's memory order
+
+
 def symmetrize(matrix: Array) -> Array:
     """(M + M^T) / 2."""
     return 0.5 * (matrix + transpose(matrix))
@@ -64,7 +77,7 @@ def norm(array: Array) -> float:
     """
     xp = compat.array_namespace(array)
     with quiet():
-        squares = float(xp.sum(array * array))
+        squares = _sum_of_squares(array)
     if float(xp.finfo(array.dtype).smallest_normal) / epsilon(array) < squares < math.inf:
         return math.sqrt(squares)
     largest = float(xp.max(xp.abs(array)))
@@ -74,29 +87,39 @@ def norm(array: Array) -> float:
     return largest * float(xp.sqrt(xp.sum(scaled * scaled)))
 
 
-def cholesky(matrix: Array) -> Array | None:
-    """The lower Cholesky factor, or None when the matrix is not numerically positive definite.
+def _sum_of_squares(array: Array) -> float:
+    xp = compat.array_namespace(array)
+    if is_numpy(xp) and array.dtype == np.float64:  # no temporary array; float32 keeps its pairwise sum
+        flat = np.ravel(array, order="K")
+        return float(scipy.linalg.blas.ddot(flat, flat))
+    return float(xp.sum(array * array))
+
+
+def cholesky(matrix: Array, *, shift: float = 0.0) -> Array | None:
+    """The lower Cholesky factor of ``M + shift I``, or None where that is not numerically positive definite.
 
     CuPy and JAX do not raise on an indefinite matrix, so the factor itself is checked: its entries are
     finite, its diagonal is positive, and its rows have the squared lengths that the diagonal of the
     matrix states.
     """
     xp = compat.array_namespace(matrix)
-    if not bool(xp.all(xp.isfinite(matrix))):
+    shifted = add_to_diagonal(matrix, shift)
+    if not bool(xp.all(xp.isfinite(shifted))):
         return None
     if is_numpy(xp):
+        own = shifted is not matrix  # a copy already, which LAPACK may overwrite
         try:
             # A symmetric matrix is its own transpose, and this view has LAPACK's memory order.
-            return scipy.linalg.cholesky(matrix.T, lower=True, check_finite=False)
+            return scipy.linalg.cholesky(shifted.T, lower=True, check_finite=False, overwrite_a=own)
         except np.linalg.LinAlgError:
             return None
     try:
-        factor = xp.linalg.cholesky(matrix)
+        factor = xp.linalg.cholesky(shifted)
     except Exception as error:  # torch and array-api-strict raise LinAlgError types of their own
         if "LinAlgError" in type(error).__name__:
             return None
         raise
-    return factor if is_cholesky_factor(factor, matrix) else None
+    return factor if is_cholesky_factor(factor, shifted) else None
 
 
 def is_cholesky_factor(factor: Array, matrix: Array) -> bool:
@@ -210,6 +233,18 @@ def qr_append(factor: Array, rows: Array, targets: Array | None = None) -> tuple
     return updated, None if targets is None else transpose(basis[n:, :]) @ targets
 
 
+def qr_by_size(rows: Array) -> tuple[Array, Array]:
+    """Orthonormal columns Q (n, k) and an upper triangular R with ``Q R = rows``, the larger rows first.
+
+    The roundoff that Householder's reflections leave in a row is then of the size of that row and not of
+    the largest one (Cox and Higham 1998): a weak prior beside strong observations keeps its digits.
+    """
+    xp = compat.array_namespace(rows)
+    order = xp.argsort(xp.max(xp.abs(rows), axis=1), descending=True)
+    basis, triangle = xp.linalg.qr(xp.take(rows, order, axis=0), mode="reduced")
+    return xp.take(basis, xp.argsort(order), axis=0), triangle
+
+
 def symmetric_from_lower(matrix: Array) -> Array:
     """The symmetric matrix with the lower triangle of M, whatever is above it."""
     xp = compat.array_namespace(matrix)
@@ -243,19 +278,29 @@ def _fortran_triangle(matrix: np.ndarray) -> tuple[np.ndarray, int]:
     return (matrix, 1) if matrix.flags.f_contiguous else (matrix.T, 0)
 
 
+def has_roundoff_pivot(triangle: Array) -> bool:
+    """Whether a pivot of a QR factor R is nothing but roundoff: below ``eps`` times the length of its column.
+
+    The factorization is backward stable column by column, so such a matrix may as well be singular; a small
+    pivot in a small column is a good one. True for what is not finite.
+    """
+    xp = compat.array_namespace(triangle)
+    pivots = xp.abs(diagonal(triangle))
+    suspicious = triangle.shape[0] * epsilon(triangle) * float(xp.max(pivots))
+    smallest = float(xp.finfo(triangle.dtype).smallest_normal)  # what is below has lost its digits
+    if float(xp.min(pivots)) > max(suspicious, smallest):  # O(n), and nearly always enough
+        return False
+    lengths = xp.sqrt(xp.sum(triangle * triangle, axis=0))
+    return not bool(xp.all((pivots > epsilon(triangle) * lengths) & (pivots >= smallest)))
+
+
 def solve(name: str, matrix: Array, columns: Array) -> Array:
-    """``M^{-1} X`` for a general square M, or a NumericalError that names M where it is singular."""
-    xp = compat.array_namespace(matrix)
+    """``M^{-1} X`` for a square M, or a NumericalError that names M where it is singular to roundoff."""
     with quiet():
-        try:
-            solution = xp.linalg.solve(matrix, columns)
-        except Exception as error:
-            if "LinAlgError" in type(error).__name__:
-                raise NumericalError(f"{name} is singular") from error
-            raise
-    if not bool(xp.all(xp.isfinite(solution))):
-        raise NumericalError(f"{name} is singular")
-    return solution
+        basis, triangle = qr_by_size(matrix)
+        if has_roundoff_pivot(triangle):
+            raise NumericalError(f"{name} is singular to working precision")
+        return solve_triangular(triangle, transpose(basis) @ columns, lower=False)
 
 
 def kron(a: Array, b: Array) -> Array:

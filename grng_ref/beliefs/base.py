@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Protocol, runtime_checkable
 
-from ..arrays import Array, NumericalError, check_finite, check_real, check_shape, namespace
+from ..arrays import (
+    Array,
+    NumericalError,
+    check_finite,
+    check_real,
+    check_shape,
+    like,
+    namespace,
+)
+from ..arrays.linalg import identity, quiet
 
 
 @runtime_checkable
@@ -122,19 +132,43 @@ def check_observation(
     template: Array, rows: Array, gradient: Array, targets: Array | None, precision: float
 ) -> float:
     """Check the arguments of an update of P = ``template.shape[0]`` parameters; returns the precision."""
-    namespace(belief=template, rows=rows, gradient=gradient, targets=targets)
     check_rows(template, rows)
+    namespace(belief=template, gradient=gradient, targets=targets)
     check_shape("gradient", gradient, (template.shape[0],), "one entry a parameter")
     if targets is not None:
         check_shape("targets", targets, (rows.shape[0],), "one entry an observation")
-    check_finite(rows=rows, gradient=gradient, targets=targets)
+    check_finite(gradient=gradient, targets=targets)
     return check_real("precision", precision, minimum=0.0)
 
 
 def check_rows(template: Array, rows: Array) -> None:
-    """Raise unless rows has a column for each of the P = ``template.shape[0]`` parameters; m may be 0."""
+    """Raise unless rows is finite (m, P) with P = ``template.shape[0]`` parameters; m may be 0."""
+    namespace(belief=template, rows=rows)
     count = rows.shape[0] if rows.ndim == 2 else None
     check_shape("rows", rows, (count, template.shape[0]), "(observations, parameters)")
+    check_finite(rows=rows)
+
+
+def check_square(name: str, matrix: Array) -> None:
+    """Raise unless the array is a square matrix."""
+    namespace(**{name: matrix})
+    check_shape(name, matrix, (None, *matrix.shape[:1]), "(parameters, parameters)")
+
+
+def precision_rows(precision: float, template: Array) -> Array:
+    """``sqrt(precision) I``: the rows of an observation of all P = ``template.shape[-1]`` parameters."""
+    with quiet():  # one beyond the dtype is an overflow of the information, which the update finds
+        return identity(template.shape[-1], template, math.sqrt(precision))
+
+
+def with_precision(rows: Array, targets: Array | None, precision: float) -> tuple[Array, Array | None]:
+    """The observation with that of the mean itself, at the mean itself, as P more rows."""
+    if precision == 0.0:
+        return rows, targets
+    xp = namespace(rows=rows)
+    if targets is not None:
+        targets = xp.concat([targets, xp.zeros(rows.shape[1], **like(rows))])
+    return xp.concat([rows, precision_rows(precision, rows)]), targets
 
 
 def require_finite(name: str, array: Array) -> Array:
@@ -142,6 +176,7 @@ def require_finite(name: str, array: Array) -> Array:
     xp = namespace(array=array)
     if not bool(xp.all(xp.isfinite(array))):
         raise NumericalError(
-            f"the {name} overflowed: a direction that no observation reaches is forgotten without bound"
+            f"the {name} overflowed: numbers are too large for the dtype, or a direction that no observation "
+            "reaches was forgotten without bound"
         )
     return array

@@ -9,10 +9,10 @@ from itertools import accumulate, pairwise
 from typing import ClassVar
 
 from ..arrays import Array, like, namespace
-from ..arrays.linalg import identity, qr_append, quiet, solve_triangular
-from .base import check_observation, check_random_walk, check_rows, require_finite
+from ..arrays.linalg import quiet, solve_triangular
+from .base import check_observation, check_random_walk, check_rows, precision_rows, require_finite
 from .full import FullBelief
-from .whitened import compressed, whitened_step
+from .whitened import Stacked, compressed
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +24,7 @@ class BlockDiagonalBelief:
 
     A block's marginal information is that of its own rows, with what the other blocks leave unexplained
     as their noise, ``Y_b + rows_b^T (I + sum_{c != b} rows_c P_c rows_c^T)^{-1} rows_b``: a sum, so
-    nothing is subtracted, and the blocks keep their digits at any prior-to-noise ratio.
+    nothing is subtracted.
 
     Attributes
     ----------
@@ -85,26 +85,26 @@ class BlockDiagonalBelief:
         xp = namespace(rows=rows)
         rows, targets = compressed(rows, targets)
         with quiet():
-            blocks = [_with_precision(block, precision) for block in self.blocks]
+            blocks = self.blocks
+            if precision > 0.0:
+                blocks = tuple(b.observed(precision_rows(precision, b.root))[0] for b in blocks)
             own_rows = self._split(rows)
             whites = [b.whiten(r) for b, r in zip(blocks, own_rows, strict=True)]
             own_gradients = self._split(gradient[None, :])
             white_gradients = [b.whiten(g)[:, 0] for b, g in zip(blocks, own_gradients, strict=True)]
-            white_step = whitened_step(xp.concat(whites), xp.concat(white_gradients), targets)
+            white_step = _step(xp.concat(whites), xp.concat(white_gradients), targets)
             steps = [
                 solve_triangular(b.root, part[0, :], lower=False)
                 for b, part in zip(blocks, self._split(white_step[None, :]), strict=True)
             ]
             posterior = tuple(
-                FullBelief(qr_append(b.root, own, None)[0])
-                for b, own in zip(blocks, _unexplained(own_rows, whites), strict=True)
+                b.observed(own)[0] for b, own in zip(blocks, _unexplained(own_rows, whites), strict=True)
             )
         return BlockDiagonalBelief(posterior), require_finite("step", xp.concat(steps))
 
     def observed_covariance(self, rows: Array) -> Array:
         """``rows P rows^T`` (m, m), a sum of squares."""
         check_rows(self._template, rows)
-        namespace(belief=self.blocks[0].root, rows=rows)
         parts = zip(self.blocks, self._split(rows), strict=True)
         return functools.reduce(operator.add, (b.observed_covariance(r) for b, r in parts))
 
@@ -134,23 +134,17 @@ class BlockDiagonalBelief:
         return xp.concat(bands)
 
 
-def _with_precision(block: FullBelief, precision: float) -> FullBelief:
-    """The block with ``precision I`` added to its information."""
-    if precision == 0.0:
-        return block
-    root, _ = qr_append(block.root, identity(block.size, block.root, precision**0.5))
-    return FullBelief(root)
+def _step(white: Array, gradient: Array, targets: Array | None) -> Array:
+    return -gradient if white.shape[1] == 0 else Stacked.of(white).step(gradient, targets)
 
 
 def _unexplained(rows: list[Array], whites: list[Array]) -> list[Array]:
-    """``R^{-T} rows_b`` with ``R^T R = I + sum_{c != b} V_c^T V_c``, for every block."""
+    """Z_b with ``Z_b^T Z_b = rows_b^T (I + sum_{c != b} V_c^T V_c)^{-1} rows_b``, for every block."""
     xp = namespace(rows=rows[0])
-    m = rows[0].shape[0]
-    if len(rows) == 1 or m == 0:
+    if len(rows) == 1 or rows[0].shape[0] == 0:
         return rows
     made = []
     for index, own in enumerate(rows):
         others = xp.concat([white for other, white in enumerate(whites) if other != index])
-        root, _ = qr_append(identity(m, own), others)
-        made.append(solve_triangular(root, own, lower=False, transposed=True))
+        made.append(Stacked.of(others).whiten(own))
     return made

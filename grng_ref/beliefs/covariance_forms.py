@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from ..arrays import Array, NumericalError, check_shape, like, namespace
+from ..arrays import Array, NumericalError, like, namespace
 from ..arrays.linalg import (
     cholesky,
     cholesky_solve,
@@ -24,10 +24,9 @@ from ..arrays.linalg import (
     symmetrize,
     transpose,
 )
-from .base import check_observation, check_rows, require_finite
+from .base import check_observation, check_rows, check_square, require_finite, with_precision
+from .cholesky_root import LOST, inverse_of
 from .motion import Motion
-
-_LOST = "this form has lost its digits; 'square_root_information' keeps them"
 
 
 class _CovarianceForm(ABC):
@@ -38,8 +37,7 @@ class _CovarianceForm(ABC):
     matrix: Array
 
     def __post_init__(self) -> None:
-        namespace(matrix=self.matrix)
-        check_shape("matrix", self.matrix, (None, *self.matrix.shape[:1]), "(parameters, parameters)")
+        check_square("matrix", self.matrix)
 
     @property
     def size(self) -> int:
@@ -55,11 +53,7 @@ class _CovarianceForm(ABC):
         ``-P_new gradient``. A precision is P more rows.
         """
         precision = check_observation(self.matrix[0, :], rows, gradient, targets, precision)
-        xp = namespace(matrix=self.matrix)
-        if precision > 0.0:
-            rows = xp.concat([rows, identity(self.size, rows, math.sqrt(precision))])
-            if targets is not None:
-                targets = xp.concat([targets, xp.zeros(self.size, **like(rows))])
+        rows, targets = with_precision(rows, targets, precision)
         with quiet():
             posterior, step = self, None if targets is None else 0.0 * gradient
             if rows.shape[0] > 0:
@@ -83,7 +77,6 @@ class _CovarianceForm(ABC):
     def observed_covariance(self, rows: Array) -> Array:
         """``rows P rows^T`` (m, m)."""
         check_rows(self.matrix[0, :], rows)
-        namespace(belief=self.matrix, rows=rows)
         with quiet():
             return require_finite("covariance", symmetrize(rows @ self._times(transpose(rows))))
 
@@ -133,7 +126,7 @@ class CovarianceBelief(_CovarianceForm):
         spread = self._times(transpose(rows))
         root = cholesky(symmetrize(rows @ spread) + identity(rows.shape[0], rows))
         if root is None:
-            raise NumericalError(f"the covariance is not positive definite: {_LOST}")
+            raise NumericalError(f"the covariance is not positive definite: {LOST}")
         return spread, root
 
     def _times(self, v: Array) -> Array:
@@ -213,13 +206,3 @@ class SquareRootCovarianceBelief(_CovarianceForm):
 def _lower(rows: Array) -> Array:
     """The lower triangular C with ``C C^T = rows^T rows``."""
     return transpose(namespace(rows=rows).linalg.qr(rows, mode="reduced")[1])
-
-
-def inverse_of(name: str, matrix: Array) -> Array:
-    """The inverse of a symmetric matrix, by Cholesky; a NumericalError where it is not positive definite."""
-    with quiet():
-        root = cholesky(matrix)
-        if root is None:
-            raise NumericalError(f"the {name} is not positive definite: {_LOST}")
-        half = solve_triangular(root, identity(matrix.shape[0], matrix), lower=True)
-        return require_finite(f"inverse of the {name}", transpose(half) @ half)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..arrays import Array, check_choice, check_representable, check_shape, namespace
-from ..arrays.linalg import identity, qr_append, quiet, solve_triangular, transpose
+from ..arrays.linalg import identity, quiet, transpose
 from .base import check_observation, check_random_walk, check_rows, require_finite
-from .whitened import compressed, stacked_basis, whitened_step
+from .whitened import Stacked, compressed
 
 PROJECTIONS = ("covariance", "precision")
 
@@ -96,17 +96,18 @@ class DiagonalBelief:
                 rows, targets = compressed(rows, targets)
                 deviations = 1.0 / xp.sqrt(prior)
                 white = deviations[:, None] * transpose(rows)
-                step = deviations * whitened_step(white, deviations * gradient, targets)
-                posterior = prior / _posterior_shares(white)
+                stacked = Stacked.of(white)
+                step = deviations * stacked.step(deviations * gradient, targets)
+                posterior = prior / _posterior_shares(white, stacked)
             require_finite("information", posterior)
         return DiagonalBelief(posterior, self.projection), require_finite("step", step)
 
     def observed_covariance(self, rows: Array) -> Array:
         """``rows P rows^T`` (m, m)."""
         check_rows(self.precisions, rows)
-        xp = namespace(belief=self.precisions, rows=rows)
-        white = rows / xp.sqrt(self.precisions)[None, :]
-        return require_finite("covariance", white @ transpose(white))
+        with quiet():
+            white = rows / namespace(rows=rows).sqrt(self.precisions)[None, :]
+            return require_finite("covariance", white @ transpose(white))
 
     def information(self) -> Array:
         """Y (P, P), a diagonal matrix."""
@@ -114,14 +115,15 @@ class DiagonalBelief:
 
     def covariance(self) -> Array:
         """``Y^{-1}`` (P, P), a diagonal matrix."""
-        return _diagonal_matrix(1.0 / self.precisions)
+        with quiet():
+            return _diagonal_matrix(require_finite("covariance", 1.0 / self.precisions))
 
 
 def _diagonal_matrix(entries: Array) -> Array:
     return identity(entries.shape[0], entries) * entries[None, :]
 
 
-def _posterior_shares(white: Array) -> Array:
+def _posterior_shares(white: Array, stacked: Stacked) -> Array:
     """The diagonal of ``(I + V V^T)^{-1}``: what is left of every variance, for V (P, m).
 
     ``1 - h`` with the leverages h of V's rows in ``[V; I]``. Where h is near one, that subtraction would
@@ -129,19 +131,17 @@ def _posterior_shares(white: Array) -> Array:
     their own block instead, ``I + V_b S^{-1} V_b^T`` with ``S = I + V_o^T V_o`` of the other ones.
     """
     xp = namespace(white=white)
-    basis, _, _ = stacked_basis(white)
-    leverages = xp.sum(basis * basis, axis=1)
+    leverages = stacked.leverages(white.shape[0])
     shares = 1.0 - leverages
     near = leverages > _NEAR_ONE
     (places,) = xp.nonzero(near)
     if places.shape[0] == 0:
         return shares
-    others, _ = qr_append(identity(white.shape[1], white), xp.where(near[:, None], 0.0 * white, white))
+    others = Stacked.of(xp.where(near[:, None], 0.0 * white, white))
     own = xp.take(white, places, axis=0)
-    noise_free = solve_triangular(others, transpose(own), lower=False, transposed=True)  # (m, near)
-    root, _ = qr_append(identity(own.shape[0], own), noise_free)
-    inverse = solve_triangular(root, identity(own.shape[0], own), lower=False)
-    recomputed = xp.sum(inverse * inverse, axis=1)
+    unexplained = others.whiten(transpose(own))  # (m, near)
+    half = Stacked.of(unexplained).whiten(identity(own.shape[0], own))
+    recomputed = xp.sum(half * half, axis=0)
     # back to their places, without assignment to an array of integers, which the standard lacks
     rank = xp.cumulative_sum(xp.astype(near, places.dtype)) - 1
     return xp.where(near, xp.take(recomputed, xp.where(near, rank, 0 * rank), axis=0), shares)

@@ -10,18 +10,18 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..arrays import Array, NumericalError, check_representable, check_shape, epsilon, like, namespace
+from ..arrays import Array, NumericalError, check_representable, namespace
 from ..arrays.linalg import (
-    diagonal,
+    has_roundoff_pivot,
     identity,
-    norm,
     qr_append,
+    qr_by_size,
     quiet,
     solve,
     solve_triangular,
     transpose,
 )
-from .base import check_observation, check_rows, require_finite
+from .base import check_observation, check_rows, check_square, require_finite, with_precision
 from .motion import Motion
 
 
@@ -40,8 +40,7 @@ class FullBelief:
     explicit: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        namespace(root=self.root)
-        check_shape("root", self.root, (None, *self.root.shape[:1]), "(parameters, parameters)")
+        check_square("root", self.root)
 
     @property
     def size(self) -> int:
@@ -69,7 +68,7 @@ class FullBelief:
         if motion.transition is not None:
             root = transpose(solve("transition", transpose(motion.transition), transpose(root)))
         if motion.is_still:
-            return FullBelief(root if motion.transition is None else _triangle(root))
+            return FullBelief(root if motion.transition is None else qr_by_size(root)[1])
         zero = xp.zeros_like(root)
         if motion.deviation is None:  # Q = q I: u scaled like the parameters
             scale = check_representable("noise", motion.variance**-0.5, root)
@@ -78,11 +77,7 @@ class FullBelief:
         else:
             noise_rows = xp.concat([identity(self.size, root), zero], axis=1)
             state_rows = xp.concat([-(root @ motion.deviation), root], axis=1)
-        # The larger rows go first: appended to smaller ones they would drown them in their own roundoff.
-        first, second = noise_rows, state_rows
-        if norm(state_rows) > norm(noise_rows):
-            first, second = state_rows, noise_rows
-        joint = _triangle(xp.concat([first, second]))
+        _, joint = qr_by_size(xp.concat([noise_rows, state_rows]))
         return FullBelief(joint[self.size :, self.size :])
 
     def update(
@@ -94,21 +89,22 @@ class FullBelief:
         QR factorization; otherwise two triangular solves. O(P^2 m), and O(P^3) with a precision.
         """
         precision = check_observation(self.root[0, :], rows, gradient, targets, precision)
-        xp = namespace(root=self.root)
-        if precision > 0.0:
-            extra = identity(self.size, rows, math.sqrt(precision))
-            rows = xp.concat([rows, extra])
-            if targets is not None:
-                targets = xp.concat([targets, xp.zeros(self.size, **like(rows))])
         with quiet():
-            root, half = qr_append(self.root, rows, targets)
-            _check_pivots(root)
+            after, half = self.observed(*with_precision(rows, targets, precision))
             if half is None:
-                half = -solve_triangular(root, gradient, lower=False, transposed=True)
-            step = solve_triangular(root, half, lower=False)
-        if not bool(xp.all(xp.isfinite(step))):
-            raise NumericalError("the information matrix is singular or overflowed in the update")
-        return FullBelief(root), step
+                half = -solve_triangular(after.root, gradient, lower=False, transposed=True)
+            step = solve_triangular(after.root, half, lower=False)
+        return after, require_finite("step", step)
+
+    def observed(self, rows: Array, targets: Array | None = None) -> tuple[FullBelief, Array | None]:
+        """The posterior of checked rows, and with targets R step; see `qr_append`."""
+        root, half = qr_append(self.root, rows, targets)
+        if has_roundoff_pivot(root):
+            raise NumericalError(
+                "the information matrix overflowed or is singular to working precision: the rows and the prior "
+                "leave a direction undetermined; lower the prior variance or use float64"
+            )
+        return FullBelief(root), half
 
     def whiten(self, rows: Array) -> Array:
         """``V = R^{-T} rows^T`` (P, m): ``V^T V = rows P rows^T``."""
@@ -117,7 +113,6 @@ class FullBelief:
     def observed_covariance(self, rows: Array) -> Array:
         """``rows P rows^T`` (m, m), a square."""
         check_rows(self.root[0, :], rows)
-        namespace(belief=self.root, rows=rows)
         with quiet():
             white = self.whiten(rows)
             return require_finite("covariance", transpose(white) @ white)
@@ -132,28 +127,3 @@ class FullBelief:
         with quiet():
             inverse = solve_triangular(self.root, identity(self.size, self.root), lower=False)
             return require_finite("covariance", inverse @ transpose(inverse))
-
-
-def _triangle(rows: Array) -> Array:
-    """The upper triangular R with ``R^T R = rows^T rows``."""
-    return namespace(rows=rows).linalg.qr(rows, mode="reduced")[1]
-
-
-def _check_pivots(root: Array) -> None:
-    """Raise where a pivot of R is nothing but roundoff: below ``eps`` times the length of its column.
-
-    The factorization is backward stable column by column, so such a matrix may as well be singular; a small
-    pivot in a small column (parameters of different scales) is a good one.
-    """
-    xp = namespace(root=root)
-    pivots = xp.abs(diagonal(root))
-    suspicious = root.shape[0] * epsilon(root) * float(xp.max(pivots))
-    smallest = float(xp.finfo(root.dtype).smallest_normal)  # what is below has lost its digits
-    if float(xp.min(pivots)) > max(suspicious, smallest):  # O(P), and nearly always enough
-        return
-    lengths = xp.sqrt(xp.sum(root * root, axis=0))
-    if not bool(xp.all((pivots > epsilon(root) * lengths) & (pivots >= smallest))):
-        raise NumericalError(
-            "the information matrix is singular to working precision: the rows and the prior leave a "
-            "direction undetermined; lower the prior variance or use float64"
-        )

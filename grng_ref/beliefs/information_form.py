@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..arrays import Array, NumericalError, check_shape, namespace
+from ..arrays import Array
 from ..arrays.linalg import (
     add_to_diagonal,
-    cholesky,
     cholesky_solve,
     identity,
     quiet,
@@ -17,8 +16,8 @@ from ..arrays.linalg import (
     symmetrize,
     transpose,
 )
-from .base import check_observation, check_rows, require_finite
-from .covariance_forms import inverse_of
+from .base import check_observation, check_rows, check_square, require_finite
+from .cholesky_root import inverse_of, positive_root
 from .motion import Motion
 
 
@@ -37,8 +36,7 @@ class InformationBelief:
     explicit: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        namespace(matrix=self.matrix)
-        check_shape("matrix", self.matrix, (None, *self.matrix.shape[:1]), "(parameters, parameters)")
+        check_square("matrix", self.matrix)
 
     @property
     def size(self) -> int:
@@ -76,15 +74,16 @@ class InformationBelief:
         with quiet():
             matrix = self.matrix if rows.shape[0] == 0 else self.matrix + transpose(rows) @ rows
             matrix = add_to_diagonal(matrix, precision)
-            step = -cholesky_solve(self._root(matrix), gradient)
+            step = -cholesky_solve(positive_root("information matrix", matrix), gradient)
         return InformationBelief(matrix), require_finite("step", step)
 
     def observed_covariance(self, rows: Array) -> Array:
         """``rows P rows^T`` (m, m)."""
         check_rows(self.matrix[0, :], rows)
-        namespace(belief=self.matrix, rows=rows)
         with quiet():
-            half = solve_triangular(self._root(self.matrix), transpose(rows), lower=True)
+            half = solve_triangular(
+                positive_root("information matrix", self.matrix), transpose(rows), lower=True
+            )
             return require_finite("covariance", transpose(half) @ half)
 
     def information(self) -> Array:
@@ -94,13 +93,3 @@ class InformationBelief:
     def covariance(self) -> Array:
         """``Y^{-1}`` (P, P)."""
         return inverse_of("information matrix", self.matrix)
-
-    @staticmethod
-    def _root(matrix: Array) -> Array:
-        root = cholesky(matrix)
-        if root is None:
-            raise NumericalError(
-                "the information matrix is not positive definite to working precision: lower the prior "
-                "variance, or use the form 'square_root_information'"
-            )
-        return root

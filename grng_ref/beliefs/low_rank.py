@@ -9,7 +9,7 @@ from ..arrays import Array, check_representable, check_shape, like, namespace
 from ..arrays.linalg import identity, qr_append, quiet, solve_triangular, transpose
 from .base import check_observation, check_random_walk, check_rows, require_finite
 from .full import FullBelief
-from .whitened import stacked_basis, whitened_step
+from .whitened import Stacked, compressed
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class LowRankBelief:
     precisions : array (P,)
         d.
     columns : array (P, r)
-        W; the order of its columns carries no meaning.
+        W, the largest columns first.
 
     Notes
     -----
@@ -97,12 +97,13 @@ class LowRankBelief:
         rank = self.columns.shape[1]
         with quiet():
             precisions = self.precisions + precision
-            columns = xp.concat([self.columns, transpose(rows)], axis=1)
             if targets is not None:
-                targets = xp.concat([xp.zeros(rank, **like(rows)), targets])
+                targets = xp.concat([targets, xp.zeros(rank, **like(rows))])
+            observed, targets = compressed(xp.concat([rows, transpose(self.columns)]), targets)
+            columns = transpose(observed)
             deviations = 1.0 / xp.sqrt(precisions)
             white = deviations[:, None] * columns
-            step = deviations * whitened_step(white, deviations * gradient, targets)
+            step = deviations * Stacked.of(white).step(deviations * gradient, targets)
             vectors, values, _ = xp.linalg.svd(columns, full_matrices=False)
             columns = vectors * values[None, :]
             left_out = columns[:, rank:]
@@ -113,14 +114,11 @@ class LowRankBelief:
     def observed_covariance(self, rows: Array) -> Array:
         """``rows P rows^T`` (m, m), a square."""
         check_rows(self.precisions, rows)
-        xp = namespace(belief=self.precisions, rows=rows)
-        deviations = 1.0 / xp.sqrt(self.precisions)
-        white = deviations[:, None] * transpose(rows)
-        first, second, _ = stacked_basis(deviations[:, None] * self.columns)
-        shared = transpose(first) @ white
-        # [white; 0] without its part in the column space of [V; I]
-        left = xp.concat([white - first @ shared, -(second @ shared)])
-        return require_finite("covariance", transpose(left) @ left)
+        with quiet():
+            deviations = 1.0 / namespace(rows=rows).sqrt(self.precisions)
+            stacked = Stacked.of(deviations[:, None] * self.columns)
+            left = stacked.complement(deviations[:, None] * transpose(rows))
+            return require_finite("covariance", transpose(left) @ left)
 
     def information(self) -> Array:
         """Y (P, P)."""

@@ -43,9 +43,10 @@ def full_belief(mean_like: Array, *, prior_variance: float, form: str = "auto") 
         Gives the size, library, dtype and device.
     prior_variance : float
         p0 > 0.
-    form : {"auto", "square_root_information", "information", "square_root_covariance", ...}
-        What is stored; also ``"covariance"`` and ``"joseph"``. ``"auto"`` is the square-root information form, the most accurate one; the others
-        are there to be compared with.
+    form : str
+        What is stored: ``"square_root_information"`` (that is ``"auto"``, and the most accurate),
+        ``"information"``, ``"square_root_covariance"``, ``"covariance"`` or ``"joseph"``; the others are
+        there to be compared with.
 
     Raises
     ------

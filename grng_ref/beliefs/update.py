@@ -18,7 +18,8 @@ from ..arrays import (
 )
 from ..arrays.linalg import cholesky, cholesky_solve, diagonal, identity, norm, quiet, transpose
 from ..directions import ring_damping
-from .base import Belief
+from .base import Belief, require_finite
+from .whitened import compressed
 
 REGULARIZATIONS = ("implicit", "explicit")
 
@@ -191,6 +192,7 @@ def log_evidence(belief: Belief, rows: Array, targets: Array) -> float:
         S is not positive definite, or overflowed.
     """
     xp = namespace(rows=rows, targets=targets)
+    rows, targets = compressed(rows, targets)  # neither term changes, and S gets no larger than P x P
     spread = belief.observed_covariance(rows)
     with quiet():
         root = cholesky(spread + identity(rows.shape[0], rows))
@@ -241,8 +243,9 @@ def kalman_predict(
     check_finite(mean=mean)
     moved = belief.predict(transition=transition, offset=offset, noise=noise, forgetting=forgetting)
     if transition is not None:
-        mean = transition @ mean
-    return mean if offset is None else mean + offset, moved
+        with quiet():
+            mean = transition @ mean
+    return require_finite("mean", mean if offset is None else mean + offset), moved
 
 
 def check_belief_object(belief: Belief) -> None:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..arrays import Array, namespace
-from ..arrays.linalg import add_to_diagonal, cholesky, cholesky_solve, diagonal
+from ..arrays.linalg import diagonal
 from ..solvers import SolveResult
 from ..solvers.result import Apply
 from .base import Curvature
 from .dense import fisher_matrix
-from .full import DENSE_SOLVERS, logdet_dense
+from .full import DENSE_SOLVERS, dense_inverse, logdet_dense
 from .parts import blend, block_matrix, join_results, split
 from .score import layer_rows
 
@@ -61,13 +61,11 @@ class BlockDiagonalFisher(Curvature):
         return "cholesky" if damping > 0.0 else "eigh"
 
     def _inverse(self, damping: float) -> Apply:
-        factors = [cholesky(add_to_diagonal(block, damping)) for block in self.blocks]
-        if any(factor is None for factor in factors):
-            return super()._inverse(damping)
+        inverses = [dense_inverse(block, damping) for block in self.blocks]
 
         def apply(r: Array) -> Array:
-            parts = zip(factors, split(r, self.sizes), strict=True)
-            return namespace(r=r).concat([cholesky_solve(factor, part) for factor, part in parts])
+            parts = zip(inverses, split(r, self.sizes), strict=True)
+            return namespace(r=r).concat([inverse(part) for inverse, part in parts])
 
         return apply
 

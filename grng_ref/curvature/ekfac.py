@@ -9,6 +9,7 @@ from ..arrays import Array, epsilon, namespace
 from ..arrays.linalg import eigh, kron, norm, transpose
 from ..solvers import SolveResult, logdet_of_spectrum, refine, spectral_inverse
 from ..solvers.eigenbasis import where_zero
+from ..solvers.result import Apply
 from .base import Curvature
 from .kfac import average_factors, kfac_factors
 from .parts import blend, block_matrix, join_results, layer_matrices
@@ -109,6 +110,18 @@ class EKFAC(Curvature):
 
     def _auto(self, damping: float, damping_kind: str) -> str:
         return "eigh"
+
+    def _inverse(self, damping: float) -> Apply:
+        inverses = [spectral_inverse(one.moments, damping, cut=one.roundoff)[0] for one in self.layers]
+
+        def apply(r: Array) -> Array:
+            xp, layers = namespace(r=r), layer_matrices(r[:, None], self.shapes)
+            parts = zip(self.layers, inverses, layers, strict=True)
+            return xp.concat(
+                [xp.reshape(one.rotate_back(inverse * one.rotate(v)), (-1,)) for one, inverse, v in parts]
+            )
+
+        return apply
 
     def _solve(
         self, v: Array, damping: float, damping_kind: str, method: str, coefficients: Array | None

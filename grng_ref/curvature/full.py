@@ -7,8 +7,19 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..arrays import Array, NumericalError, check_shape, namespace
-from ..arrays.linalg import add_to_diagonal, cholesky, diagonal, is_singular, norm
+from ..arrays.linalg import (
+    add_to_diagonal,
+    cholesky,
+    cholesky_solve,
+    diagonal,
+    eigh,
+    is_singular,
+    norm,
+    transpose,
+)
 from ..solvers import SolveResult, solve_cholesky, solve_eigenbasis, solve_gram, solve_newton_schulz
+from ..solvers.gram import GramSolver
+from ..solvers.result import Apply
 from .base import Curvature
 from .parts import blend
 from .score import DenseRows, LayerRows, layer_rows
@@ -66,6 +77,12 @@ class FullFisher(Curvature):
             return "gram"
         return "cholesky" if damping > 0.0 else "eigh"
 
+    def _inverse(self, damping: float) -> Apply:
+        if self._auto(damping, "exact") == "gram":
+            solver = GramSolver(self.rows, damping)
+            return lambda r: solver.solve(r).x
+        return dense_inverse(self.to_dense(), damping)
+
     def _solve(
         self, v: Array, damping: float, damping_kind: str, method: str, coefficients: Array | None
     ) -> SolveResult:
@@ -91,6 +108,19 @@ class FullStructure:
         from .block_diagonal import BlockDiagonalFisher  # which itself needs the solvers of this module
 
         return BlockDiagonalFisher((blend(old.to_dense(), new.to_dense(), weight),))
+
+
+def dense_inverse(matrix: Array, damping: float) -> Apply:
+    """``r -> (M + a I)^{-1} r`` for many r and a > 0, by Cholesky, else in the eigenbasis.
+
+    Eigenvalues that roundoff has made negative count as zero.
+    """
+    factor = cholesky(matrix, shift=damping)
+    if factor is not None:
+        return lambda r: cholesky_solve(factor, r)
+    values, vectors = eigh(matrix)
+    values = namespace(values=values).where(values > 0.0, values, 0.0 * values)
+    return lambda r: vectors @ ((transpose(vectors) @ r) / (values + damping))
 
 
 def logdet_dense(matrix: Array, damping: float) -> float:

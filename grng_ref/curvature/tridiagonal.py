@@ -10,12 +10,16 @@ Kronecker blocks ``F_ij = G_ij kron A_ij`` of neighbouring layers,
 where ``A'_l = A_{l,l+1} A_{l+1}^{-1} A_{l,l+1}^T`` is the part of A_l that the next layer explains. With Xi
 the unit upper bidiagonal matrix of blocks -Psi_l, the approximation is ``Xi^{-1} Sigma Xi^{-T}`` and its
 inverse ``Xi^T Sigma^{-1} Xi``. Nothing larger than a factor is ever formed.
+
+Solves use that inverse. Products use the blocks, ``F_ij = F_{i,i+1} F_{i+1,i+1}^{-1} F_{i+1,j}`` for
+j > i + 1: they divide by the factors of inner layers only and subtract nothing, and a residual that is
+measured with them shares no error with the solve.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import ClassVar
 
@@ -31,7 +35,8 @@ from ..arrays.linalg import (
     solve_triangular,
     transpose,
 )
-from ..solvers import SolveResult, failure, refine, truncated_inverse
+from ..solvers import ACCEPTED_RESIDUAL, SolveResult, failure, refine, scaled_residual, truncated_inverse
+from ..solvers.result import Apply, Status
 from .base import Curvature
 from .kfac import average_factors, damped_factors, kfac_factors
 from .parts import layer_matrices
@@ -50,9 +55,8 @@ class TridiagonalKFAC(Curvature):
     trace are those of the undamped operator, with pseudo-inverses where a factor is singular; a solve needs
     definite factors, so softmax outputs need a damping.
 
-    The recursion divides by the next layer's factors: where these are nearly singular (condition number
-    1e12, a damping below 1e-13 of the norm) a stated residual can be too small;
-    `benchmarks/random_solves.py` counts.
+    With three layers or more a product has an error of its own, from the inner layers' factors that it
+    divides by. The residual that a solve states includes an estimate of it.
 
     Attributes
     ----------
@@ -83,7 +87,8 @@ class TridiagonalKFAC(Curvature):
         return TridiagonalKFAC(factors, self.neighbours)
 
     def _product(self, columns: Array) -> Array:
-        return _product(self.factors, _chain(self), columns)
+        divisions = [_pseudo_division(A, G) for A, G in self.factors[1:-1]]
+        return _product(self.factors, self.neighbours, divisions, columns)
 
     def to_dense(self) -> Array:
         """The matrix (P, P); for small problems and tests."""
@@ -95,8 +100,7 @@ class TridiagonalKFAC(Curvature):
         return xp.concat([kron(diagonal(G), diagonal(A)) for A, G in self.factors])
 
     def _logdet(self, damping: float, damping_kind: str) -> float:
-        damped = self.damped(damping)
-        return sum(one.logdet() for one in _conditionals(damped.factors, _chain(damped)))
+        return sum(one.logdet() for one in _FactoredChain.of(self.damped(damping)).conditionals)
 
     def _auto(self, damping: float, damping_kind: str) -> str:
         return "cholesky"
@@ -105,85 +109,170 @@ class TridiagonalKFAC(Curvature):
         self, v: Array, damping: float, damping_kind: str, method: str, coefficients: Array | None
     ) -> SolveResult:
         damped = self.damped(damping)
-        links = _chain(damped)
         try:
-            conditionals = _conditionals(damped.factors, links)
+            chain = _FactoredChain.of(damped)
         except NumericalError:
             return failure(v, "not_positive_definite", method)
-        shapes = _shapes(self.factors)
-        return refine(
-            lambda x: _product(damped.factors, links, x[:, None])[:, 0],
-            lambda r: _solve(shapes, links, conditionals, r[:, None])[:, 0],
-            v,
-            matrix_norm=_frobenius_norm(damped),
-            method=method,
-            terms=self._terms(coefficients),
-        )
+        matrix_norm, terms = _frobenius_norm(damped), self._terms(coefficients)
+        result = refine(chain.product, chain.solve, v, matrix_norm=matrix_norm, method=method, terms=terms)
+        if not result.success:
+            return result
+        doubt = scaled_residual(chain.doubt(result.x), result.x, matrix_norm, terms)
+        residual = result.residual + doubt
+        status: Status = "converged" if residual <= ACCEPTED_RESIDUAL else "inaccurate"
+        return replace(result, residual=residual, status=status)
+
+    def _inverse(self, damping: float) -> Apply:
+        try:
+            return _FactoredChain.of(self.damped(damping)).solve
+        except NumericalError:
+            return super()._inverse(damping)
+
+
+Between = Callable[[Array, Array, Array], Array]
+"""``(L, V, R) -> L V R``."""
+
+
+def _left_first(left: Array, v: Array, right: Array) -> Array:
+    return left @ v @ right
+
+
+def _right_first(left: Array, v: Array, right: Array) -> Array:
+    return left @ (v @ right)
+
+
+@dataclass(frozen=True, eq=False)
+class _FactoredChain:
+    """An operator with definite factors, whose Cholesky factors and shares are taken once."""
+
+    curvature: TridiagonalKFAC
+    roots: list[Pair]
+    links: Links
+    conditionals: list[ConditionalLayer]
+
+    @classmethod
+    def of(cls, curvature: TridiagonalKFAC) -> _FactoredChain:
+        """A NumericalError where a factor or a Sigma_l is singular."""
+        roots = [(_root(A), _root(G)) for A, G in curvature.factors]
+        links = [
+            (Link.between(a_cross, a_root), Link.between(g_cross, g_root))
+            for (a_cross, g_cross), (a_root, g_root) in zip(curvature.neighbours, roots[1:], strict=True)
+        ]
+        return cls(curvature, roots, links, _conditionals(roots, links))
+
+    def solve(self, v: Array) -> Array:
+        """``Xi^T Sigma^{-1} Xi v`` (P,)."""
+        layers = layer_matrices(v[:, None], _shapes(self.roots))
+        for index, (a, g) in enumerate(self.links):
+            layers[index] = layers[index] - g.transition @ layers[index + 1] @ transpose(a.transition)
+        layers = [one.solve(layer) for one, layer in zip(self.conditionals, layers, strict=True)]
+        for index in range(len(self.links) - 1, -1, -1):
+            a, g = self.links[index]
+            layers[index + 1] = layers[index + 1] - transpose(g.transition) @ layers[index] @ a.transition
+        return _columns(layers)[:, 0]
+
+    def product(self, v: Array) -> Array:
+        """The operator times v (P,), the divisions refined by one step."""
+        inner = zip(self.curvature.factors[1:-1], self.roots[1:-1], strict=True)
+        return self._product(v, [_refined(factors, _division(*roots)) for factors, roots in inner])
+
+    def doubt(self, v: Array) -> Array:
+        """Two values of `product` compared (P,), from other roundoff: as large as the error of both."""
+        if len(self.roots) < 3:
+            return 0.0 * v
+        divisions = [_division(*roots) for roots in self.roots[1:-1]]
+        return self.product(v) - self._product(v, divisions, _right_first)
+
+    def _product(self, v: Array, divisions: Sequence[Division], between: Between = _left_first) -> Array:
+        C = self.curvature
+        return _product(C.factors, C.neighbours, divisions, v[:, None], between)[:, 0]
 
 
 @dataclass(frozen=True, eq=False)
 class Link:
     """How layer l+1 explains layer l, for one of the two factors.
 
-    With ``M^{-1} = W^T W`` the (pseudo-)inverse of the next layer's factor M and X the neighbours' factor:
-    ``half = W X^T``, ``transition = X M^{-1} = half^T W``, and the explained part is ``half^T half``.
+    With ``M = L L^T`` the next layer's factor and X the neighbours' factor: ``half = L^{-1} X^T``,
+    ``transition = X M^{-1} = half^T L^{-1}``, and the explained part is ``half^T half``.
     """
 
     half: Array
     transition: Array
 
     @classmethod
-    def between(cls, cross: Array, following: Array) -> Link:
-        """The link of two neighbouring layers."""
-        values, vectors = eigh(following)
-        xp = namespace(values=values)
-        whitener = xp.sqrt(truncated_inverse(values, 0.0))[:, None] * transpose(vectors)
-        half = whitener @ transpose(cross)
-        return cls(half, transpose(half) @ whitener)
-
-    @property
-    def explained(self) -> Array:
-        """The part of layer l's factor that layer l+1 explains."""
-        return transpose(self.half) @ self.half
+    def between(cls, cross: Array, root: Array) -> Link:
+        """The link of two neighbouring layers, by the following one's L."""
+        half = solve_triangular(root, transpose(cross), lower=True)
+        return cls(half, transpose(solve_triangular(root, half, lower=True, transposed=True)))
 
 
 Links = list[tuple[Link, Link]]
 """For every layer but the last, its links for A and for G."""
 
 
-def _chain(curvature: TridiagonalKFAC) -> Links:
-    following = curvature.factors[1:]
-    return [
-        (Link.between(a_cross, A), Link.between(g_cross, G))
-        for (a_cross, g_cross), (A, G) in zip(curvature.neighbours, following, strict=True)
-    ]
+Division = Callable[[Array], Array]
+"""``V -> G^{-1} V A^{-1}`` for V (R, d_out, d_in)."""
 
 
-def _product(factors: Sequence[Pair], links: Links, columns: Array) -> Array:
-    """``Xi^{-1} Sigma Xi^{-T} V`` for V (P, R)."""
-    layers = layer_matrices(columns, _shapes(factors))
-    for index, (a, g) in enumerate(links):
-        layers[index + 1] = layers[index + 1] + transpose(g.transition) @ layers[index] @ a.transition
-    made = [G @ layer @ A for (A, G), layer in zip(factors, layers, strict=True)]
-    for index in range(len(links) - 1, -1, -1):
-        a, g = links[index]
-        made[index] = made[index] - g.explained @ layers[index] @ a.explained
-        made[index] = made[index] + g.transition @ made[index + 1] @ transpose(a.transition)
+def _product(
+    factors: Sequence[Pair],
+    neighbours: Sequence[Pair],
+    divisions: Sequence[Division],
+    columns: Array,
+    between: Between = _left_first,
+) -> Array:
+    """The operator times V (P, R), with a division by ``F_ii`` for every inner layer.
+
+    Layer i gets ``U_i = F_{i,i+1} (V_{i+1} + F_{i+1,i+1}^{-1} U_{i+1})`` from all later layers together, and
+    the like from all earlier ones.
+    """
+    layers, last = layer_matrices(columns, _shapes(factors)), len(factors) - 1
+    made = [between(G, layer, A) for (A, G), layer in zip(factors, layers, strict=True)]
+    carried = layers[last]
+    for index in range(last - 1, -1, -1):
+        A, G = neighbours[index]
+        part = between(G, carried, transpose(A))
+        made[index] = made[index] + part
+        if index > 0:
+            carried = layers[index] + divisions[index - 1](part)
+    carried = layers[0]
+    for index in range(1, last + 1):
+        A, G = neighbours[index - 1]
+        part = between(transpose(G), carried, A)
+        made[index] = made[index] + part
+        if index < last:
+            carried = layers[index] + divisions[index - 1](part)
     return _columns(made)
 
 
-def _solve(
-    shapes: Sequence[tuple[int, int]], links: Links, conditionals: Sequence[ConditionalLayer], columns: Array
-) -> Array:
-    """``Xi^T Sigma^{-1} Xi V`` for V (P, R)."""
-    layers = layer_matrices(columns, shapes)
-    for index, (a, g) in enumerate(links):
-        layers[index] = layers[index] - g.transition @ layers[index + 1] @ transpose(a.transition)
-    layers = [one.solve(layer) for one, layer in zip(conditionals, layers, strict=True)]
-    for index in range(len(links) - 1, -1, -1):
-        a, g = links[index]
-        layers[index + 1] = layers[index + 1] - transpose(g.transition) @ layers[index] @ a.transition
-    return _columns(layers)
+def _pseudo_division(A: Array, G: Array) -> Division:
+    """By the pseudo-inverses of factors that may be singular."""
+    a_inverse, g_inverse = _pseudo_inverse(A), _pseudo_inverse(G)
+    return lambda v: g_inverse @ v @ a_inverse
+
+
+def _pseudo_inverse(factor: Array) -> Array:
+    values, vectors = eigh(factor)
+    return (vectors * truncated_inverse(values, 0.0)) @ transpose(vectors)
+
+
+def _division(a_root: Array, g_root: Array) -> Division:
+    def divide(v: Array) -> Array:
+        v = _divide(g_root, _divide(g_root, v, transposed=False), transposed=True)
+        v = _divide(a_root, _divide(a_root, transpose(v), transposed=False), transposed=True)
+        return transpose(v)
+
+    return divide
+
+
+def _refined(factors: Pair, division: Division) -> Division:
+    A, G = factors
+
+    def divide(v: Array) -> Array:
+        x = division(v)
+        return x + division(v - G @ x @ A)
+
+    return divide
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,13 +305,20 @@ class ConditionalLayer:
         return float(2.0 * (inputs * g_logs + outputs * a_logs) + xp.sum(xp.log(self.remaining)))
 
 
-def _conditionals(factors: Sequence[Pair], links: Links) -> list[ConditionalLayer]:
+def _root(factor: Array) -> Array:
+    root = cholesky(factor)
+    if root is None or is_singular(root, norm(factor)):
+        raise NumericalError("a factor is singular: it needs damping")
+    return root
+
+
+def _conditionals(roots: Sequence[Pair], links: Links) -> list[ConditionalLayer]:
     """``Sigma_l`` of every layer; a NumericalError where one is singular."""
     layers: list[tuple[Link | None, Link | None]] = [*links, (None, None)]
     made = []
-    for (A, G), (a_link, g_link) in zip(factors, layers, strict=True):
-        a_root, a_basis, a_shares = _shares(A, a_link)
-        g_root, g_basis, g_shares = _shares(G, g_link)
+    for (a_root, g_root), (a_link, g_link) in zip(roots, layers, strict=True):
+        a_basis, a_shares = _shares(a_root, a_link)
+        g_basis, g_shares = _shares(g_root, g_link)
         remaining = 1.0 - g_shares[:, None] * a_shares[None, :]
         if not float(namespace(r=remaining).min(remaining)) > 0.0:
             raise NumericalError("a layer is determined by the next one: it needs damping")
@@ -230,17 +326,14 @@ def _conditionals(factors: Sequence[Pair], links: Links) -> list[ConditionalLaye
     return made
 
 
-def _shares(factor: Array, link: Link | None) -> tuple[Array, Array, Array]:
-    """L, E and s of one factor; the last layer, which nothing explains, has s = 0."""
-    root = cholesky(factor)
-    if root is None or is_singular(root, norm(factor)):
-        raise NumericalError("a factor is singular: it needs damping")
+def _shares(root: Array, link: Link | None) -> tuple[Array, Array]:
+    """E and s of one factor; the last layer, which nothing explains, has s = 0."""
     if link is None:
-        return root, identity(root.shape[0], root), 0.0 * diagonal(root)
+        return identity(root.shape[0], root), 0.0 * diagonal(root)
     share = transpose(solve_triangular(root, transpose(link.half), lower=True))
     values, basis = eigh(transpose(share) @ share)
     xp = namespace(values=values)
-    return root, basis, xp.where(values > 0.0, values, 0.0 * values)  # roundoff of a rank-deficient square
+    return basis, xp.where(values > 0.0, values, 0.0 * values)  # roundoff of a rank-deficient square
 
 
 def _divide(root: Array, v: Array, *, transposed: bool) -> Array:

@@ -128,8 +128,7 @@ class RKalman(SteppingOptimizer):
         """The prior: mean theta, and covariance ``prior_variance I`` unless a belief was given."""
         check_theta(self.problem, theta)
         belief = self._named(theta) if isinstance(self.belief, str) else self.belief
-        if belief.size != theta.shape[0]:
-            raise ValueError(f"belief must be over {theta.shape[0]} parameters, got {belief.size}")
+        _check_size("belief", belief, theta)
         keep = self.forgetting_kind == "prior"
         return RKalmanState(step=0, mean=theta, belief=belief, prior_mean=theta if keep else None)
 
@@ -171,6 +170,11 @@ class RKalman(SteppingOptimizer):
         refuse_draws("opt", probes=probes)
         rho = value_at("rho", self.rho, state.step)
         check_theta(self.problem, theta)
+        _check_size("state", state.belief, theta)
+        if self.forgetting_kind == "prior" and state.prior_mean is None:
+            raise ValueError(
+                "state must hold the prior mean for forgetting_kind='prior': make it by opt.init"
+            )
         implicit = self.regularization == "implicit"
         info = None
         try:
@@ -200,17 +204,16 @@ class RKalman(SteppingOptimizer):
     def _predict(self, theta: Array, state: RKalmanState) -> tuple[Array, Belief]:
         """Mean and belief before the batch."""
         belief = state.belief.predict(noise=self.process_noise, forgetting=self.forgetting)
-        mean, added = theta, self.information_increment
         xp = namespace(theta=theta)
-        gradient = xp.zeros_like(theta)
+        no_rows, mean = xp.zeros((0, theta.shape[0]), **like(theta)), theta
         if self.forgetting_kind == "prior":  # what is forgotten of the data, the prior says again
             returned = (1.0 - self.forgetting) / self.prior_variance
-            gradient = returned * (theta - state.prior_mean)
-            added = added + returned
-        if added > 0.0:
-            no_rows = xp.zeros((0, theta.shape[0]), **like(theta))
-            belief, step = belief.update(no_rows, gradient, precision=added)
-            mean = mean + step if self.forgetting_kind == "prior" else mean
+            pull = returned * (theta - state.prior_mean)
+            belief, step = belief.update(no_rows, pull, precision=returned)
+            mean = mean + step
+        if self.information_increment > 0.0:
+            at_the_mean = xp.zeros_like(theta)
+            belief, _ = belief.update(no_rows, at_the_mean, precision=self.information_increment)
         return mean, belief
 
     def _condition(
@@ -280,6 +283,11 @@ class RKalman(SteppingOptimizer):
         xp = namespace(mean=mean)
         spread = [state.belief.observed_covariance(jacobian[n, :, :]) for n in range(mean.shape[0])]
         return Prediction(mean, xp.stack(spread))
+
+
+def _check_size(name: str, belief: Belief, theta: Array) -> None:
+    if belief.size != theta.shape[0]:
+        raise ValueError(f"{name} must be over {theta.shape[0]} parameters, got {belief.size}")
 
 
 def _takes_hessian(belief: str | Belief) -> bool:

@@ -4,6 +4,7 @@ from .cholesky import solve_cholesky
 from .conjugate_gradient import solve_conjugate_gradient
 from .eigenbasis import logdet_of_spectrum, solve_eigenbasis, spectral_inverse, truncated_inverse
 from .gram import RowFactor, solve_gram
+from .inverse_root import inverse_root
 from .newton_schulz import InverseResult, newton_schulz_inverse, solve_newton_schulz
 from .result import ACCEPTED_RESIDUAL, SolveResult, failure, refine, scaled_residual
 
@@ -13,6 +14,7 @@ __all__ = [
     "RowFactor",
     "SolveResult",
     "failure",
+    "inverse_root",
     "logdet_of_spectrum",
     "newton_schulz_inverse",
     "refine",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..arrays import Array, epsilon
-from ..arrays.linalg import add_to_diagonal, cholesky, cholesky_solve, is_singular, norm
+from ..arrays.linalg import cholesky, cholesky_solve, is_singular, norm
 from .result import SolveResult, failure, refine
 
 
@@ -14,14 +14,13 @@ def solve_cholesky(matrix: Array, v: Array, *, damping: float, terms: float = 0.
     a below roundoff) whose factorization only roundoff lets succeed; nothing is added to make it definite.
     ``terms``: see `scaled_residual`.
     """
-    damped = add_to_diagonal(matrix, damping)
-    factor = cholesky(damped)
+    factor = cholesky(matrix, shift=damping)
     matrix_norm = norm(matrix)
     negligible = damping <= matrix.shape[0] * epsilon(matrix) * matrix_norm
     if factor is None or (negligible and is_singular(factor, matrix_norm)):
         return failure(v, "not_positive_definite", "cholesky")
     return refine(
-        lambda x: damped @ x,
+        lambda x: matrix @ x + damping * x,
         lambda r: cholesky_solve(factor, r),
         v,
         matrix_norm=matrix_norm + damping,

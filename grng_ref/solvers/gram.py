@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Protocol
 
 from ..arrays import Array, namespace
-from ..arrays.linalg import add_to_diagonal, cholesky, cholesky_solve, diagonal, eigh, norm, transpose
+from ..arrays.linalg import cholesky, cholesky_solve, diagonal, eigh, norm, transpose
 from .eigenbasis import numerical_rank, truncated_inverse
 from .result import Apply, SolveResult, refine
 
@@ -47,41 +48,63 @@ def solve_gram(
     v : array (P,)
     coefficients : array (rows,), optional
     """
-    gram = factor.gram()
-    matrix_norm = norm(gram) + damping  # |B B^T|_F equals |F|_F
-    terms = 0.0 if coefficients is None else _frobenius_norm(gram) * norm(coefficients)
+    return GramSolver(factor, damping).solve(v, coefficients)
 
-    def attempt(
-        approximate: Apply, dual: Apply, rank: int | None = None, outside: Array | None = None
+
+class GramSolver:
+    """The solves of `solve_gram` for many v: B B^T is formed once, each factorization made at most once."""
+
+    def __init__(self, factor: RowFactor, damping: float) -> None:
+        self.factor, self.damping = factor, damping
+        self.gram = factor.gram()
+        self.root = cholesky(self.gram, shift=damping) if damping > 0.0 else None
+
+    def solve(self, v: Array, coefficients: Array | None = None) -> SolveResult:
+        """``(B^T B + a I) x = v``."""
+        if self.root is not None:
+            result = self._attempt(v, coefficients, self._woodbury, self._dual)
+            if result.success:
+                return result
+        split = self._split
+        outside = split.outside(v) if self.damping == 0.0 else None
+        return self._attempt(v, coefficients, split.solve, split.dual, split.rank, outside)
+
+    @functools.cached_property
+    def _split(self) -> _Split:
+        return _Split(self.factor, *eigh(self.gram), self.damping)
+
+    def _dual(self, u: Array) -> Array:
+        """``(B B^T + a I)^{-1} u`` by Cholesky."""
+        return cholesky_solve(self.root, u)
+
+    def _woodbury(self, r: Array) -> Array:
+        return (r - self.factor.rmatvec(self._dual(self.factor.matvec(r)))) / self.damping
+
+    def _attempt(
+        self,
+        v: Array,
+        coefficients: Array | None,
+        approximate: Apply,
+        dual: Apply,
+        rank: int | None = None,
+        outside: Array | None = None,
     ) -> SolveResult:
+        factor, start, terms = self.factor, None, 0.0
+        if coefficients is not None:
+            start = factor.rmatvec(dual(coefficients))
+            trace = float(namespace(gram=self.gram).sum(diagonal(self.gram)))  # |B|_F^2
+            terms = math.sqrt(trace) * norm(coefficients)
         return refine(
-            lambda x: factor.rmatvec(factor.matvec(x)) + damping * x,
+            lambda x: factor.rmatvec(factor.matvec(x)) + self.damping * x,
             approximate,
             v,
-            matrix_norm=matrix_norm,
+            matrix_norm=norm(self.gram) + self.damping,  # |B B^T|_F equals |F|_F
             method="gram",
-            start=None if coefficients is None else factor.rmatvec(dual(coefficients)),
+            start=start,
             rank=rank,
             terms=terms,
             outside=outside,
         )
-
-    root = cholesky(add_to_diagonal(gram, damping)) if damping > 0.0 else None
-    if root is not None:
-
-        def dual(u: Array) -> Array:
-            return cholesky_solve(root, u)
-
-        result = attempt(lambda r: (r - factor.rmatvec(dual(factor.matvec(r)))) / damping, dual)
-        if result.success:
-            return result
-    split = _Split(factor, *eigh(gram), damping)
-    return attempt(split.solve, split.dual, split.rank, split.outside(v) if damping == 0.0 else None)
-
-
-def _frobenius_norm(gram: Array) -> float:
-    """``|B|_F``, from the diagonal of ``B B^T``."""
-    return math.sqrt(float(namespace(gram=gram).sum(diagonal(gram))))
 
 
 @dataclass(frozen=True, eq=False)

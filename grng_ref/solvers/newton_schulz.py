@@ -12,12 +12,30 @@ from .result import SolveResult, Status, refine
 
 @dataclass(frozen=True)
 class InverseResult:
-    """An approximate inverse X of M, with the residual ``|I - M X|_F`` that says how good it is."""
+    """An approximate inverse X of M, or inverse p-th root, and how good it is.
+
+    Attributes
+    ----------
+    inverse : array (n, n)
+        The last iterate X; an answer only if ``success``.
+    status : str
+        ``"converged"``: the residual is at most the square root of eps; otherwise ``"stagnated"``,
+        ``"not_positive_definite"`` or ``"not_finite"``.
+    iterations : int
+        Steps taken.
+    residual : float
+        ``|I - M X|_F``, for a root ``|I - M X^p|_F``.
+    """
 
     inverse: Array
     status: Status
     iterations: int
     residual: float
+
+    @property
+    def success(self) -> bool:
+        """Whether X is an answer."""
+        return self.status == "converged"
 
 
 def newton_schulz_inverse(
@@ -59,7 +77,7 @@ def newton_schulz_inverse(
         error = unit - matrix @ x
         return error, norm(error)
 
-    bound = _row_sum_norm(matrix)
+    bound = row_sum_norm(matrix)
     if bound == 0.0:
         return InverseResult(matrix, "not_positive_definite", 0, math.sqrt(n))
     x = unit / bound
@@ -91,10 +109,12 @@ def solve_newton_schulz(
     """Solve ``(M + a I) x = v`` through the Newton-Schulz inverse, with refinement steps.
 
     Refinement contracts as soon as ``|I - (M + a I) X| < 1``, so a solve can be accurate where the inverse
-    is not; what counts is the scaled residual. ``terms``: see `scaled_residual`.
+    is not; what counts is the scaled residual. A singular matrix (at a = 0, or a below roundoff) that only
+    roundoff makes definite is a status, as it is for Cholesky. ``terms``: see `scaled_residual`.
     """
     damped = add_to_diagonal(matrix, damping)
     found = newton_schulz_inverse(damped, start=start)
+    roundoff = matrix.shape[0] * epsilon(matrix) * norm(matrix)
     result = refine(
         lambda x: damped @ x,
         lambda r: found.inverse @ r,
@@ -104,6 +124,8 @@ def solve_newton_schulz(
         iterations=found.iterations,
         terms=terms,
     )
+    if damping <= roundoff and found.residual < 1.0 and norm(found.inverse) * roundoff >= 1.0:
+        return replace(result, status="not_positive_definite")
     if damping == 0.0 and not found.residual < 1.0:
         # M is singular: in its null space X only doubles at every step, and an x that is large enough passes
         # any test of its residual.
@@ -113,7 +135,7 @@ def solve_newton_schulz(
     return result
 
 
-def _row_sum_norm(matrix: Array) -> float:
+def row_sum_norm(matrix: Array) -> float:
     """``|M|_inf``: the largest absolute row sum, an upper bound of the largest eigenvalue."""
     xp = namespace(matrix=matrix)
     return float(xp.max(xp.sum(xp.abs(matrix), axis=1)))

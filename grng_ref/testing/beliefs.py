@@ -388,12 +388,12 @@ def bad_arguments_are_refused(case: BeliefCase) -> None:
         for wrong in case.place.wrong_dtypes(value):
             what = f"update with {name} of dtype {wrong.dtype}"
             require_raises(what, TypeError, update, **{name: wrong})
-    for value in (case.mean[1:], np.full(_SIZE, math.nan)):
-        what = f"predict with an offset of shape {value.shape}"
-        require_raises(what, ValueError, belief.predict, mention=("offset",), offset=case.place.put(value))
-    for value in (rows[:, 1:], rows[0]):
-        what = f"observed_covariance of rows of shape {value.shape}"
-        require_raises(what, ValueError, belief.observed_covariance, case.place.put(value), mention=("rows",))
+    for array in (case.mean[1:], np.full(_SIZE, math.nan)):
+        what = f"predict with an offset of shape {array.shape}"
+        require_raises(what, ValueError, belief.predict, mention=("offset",), offset=case.place.put(array))
+    for array in (rows[:, 1:], rows[0]):
+        what = f"observed_covariance of rows of shape {array.shape}"
+        require_raises(what, ValueError, belief.observed_covariance, case.place.put(array), mention=("rows",))
     for value in (-1.0, math.nan):
         what = f"update(precision={value:g})"
         require_raises(what, ValueError, update, mention=("precision",), precision=value)

@@ -38,7 +38,7 @@ def check_likelihood(
     arguments_are_left_alone                      f and y have the same bits afterwards
     results_are_repeatable                        two calls agree in every bit
     rows_are_independent                          a row of a batch is treated as it is alone
-    log_base_ignores_the_outputs                  the same in every bit for other f
+    log_base_ignores_the_outputs                  the same numbers for other f
     probabilities_sum_to_one                      ``exp(-loss + log_base)`` over ``labels``, if they are given
     factor_reproduces_the_fisher                  ``S S^T = Om``
     fisher_is_positive_semidefinite               symmetric, no negative eigenvalue

@@ -1,57 +1,36 @@
-"""The Kalman filter step by step: the textbook's filter, and online natural gradient."""
+"""The Kalman filter step by step: the textbook's filter, and online natural gradient, in any coordinates."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import numpy as np
 
 import grng_ref as gr
 from proofs_check import Finding, Run, claim, combine, identity, oracles
-from proofs_check.data import Instance, on_host, synthetic
+from proofs_check.data import Instance, on_host
+from proofs_check.filtering import FilterStep, filter_steps, one_of_each_likelihood
 from proofs_check.tolerance import roundoff
 
-
-class _Record(NamedTuple):
-    """One step of the filter, seen from outside."""
-
-    theta: Any  # before the step, (P,)
-    x: Any
-    y: Any
-    delta: np.ndarray
-    covariance: np.ndarray  # after the step
-
-
-def _filter_run(instance: Instance, batch_size: int, **options: Any) -> list[_Record]:
-    optimizer = gr.rkalman(instance.problem, **options)
-    theta, state, records = instance.theta, optimizer.init(instance.theta), []
-    for x, y in instance.batches(batch_size):
-        delta, state, _ = optimizer.update(theta, state, x, y)
-        records.append(_Record(theta, x, y, on_host(delta), on_host(state.covariance())))
-        theta = theta + delta
-    return records
-
-
-def _small_networks(run: Run, num_examples: int, key: int) -> list[Instance]:
-    return [
-        synthetic(run, likelihood, (2, 3, 3), num_examples=num_examples, key=(key, i))
-        for i, likelihood in enumerate(("gaussian", "categorical", "bernoulli", "poisson"))
-    ]
+Observed = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""``H, y - h, R`` of a batch."""
 
 
 def _steps_agree(
-    instance: Instance, records: list[_Record], deltas: list[np.ndarray], detail: str
+    instance: Instance, steps: list[FilterStep], deltas: list[np.ndarray], detail: str
 ) -> Finding:
     """All steps, each in units of the reference's length."""
-    condition = max(float(np.linalg.cond(record.covariance)) for record in records)
+    condition = max(float(np.linalg.cond(step.covariance)) for step in steps)
     lengths = [np.linalg.norm(delta) for delta in deltas]
     return identity(
-        np.stack([record.delta / length for record, length in zip(records, lengths, strict=True)]),
+        np.stack([step.delta / length for step, length in zip(steps, lengths, strict=True)]),
         np.stack([delta / length for delta, length in zip(deltas, lengths, strict=True)]),
-        **roundoff(instance.run, condition=condition, terms=len(records)),
-        detail=f"{instance.name}, {len(records)} steps of {instance.num_examples // len(records)}, {detail}",
+        **roundoff(instance.run, condition=condition, terms=len(steps)),
+        detail=f"{instance.name}, {len(steps)} steps of {instance.num_examples // len(steps)}, {detail}",
     )
+
+
+# --- the textbook's filter -----------------------------------------------------------------------------
 
 
 @claim(
@@ -67,40 +46,68 @@ def textbook_ekf(run: Run, steps: int, batch_size: int, settings: list[list[floa
 
     Teacher-forced: each step starts at the filter's own mean; the reference carries its own covariance.
     Jacobians by complex step through loops. A softmax is observed without its last class, which the
-    reference, unlike the filter, needs for a regular R. Control: the prediction is skipped, the covariance of
-    the first step kept.
+    reference, unlike the filter, needs for a regular R. Controls: in the first step the covariance
+    is kept, or updated to first order only, P - P H^T R^{-1} H P; and the natural parameter's Jacobian for
+    the mean's (but for the Gaussian likelihood, where they are one).
     """
 
-    def check(instance: Instance, forgetting: float, noise: float) -> Finding:
-        options = {"prior_variance": 0.5, "forgetting": forgetting, "process_noise": noise}
-        records = _filter_run(instance, batch_size, **options)
+    def check(instance: Instance, forgetting: float, noise: float) -> list[Finding]:
+        optimizer = gr.rkalman(
+            instance.problem, prior_variance=0.5, forgetting=forgetting, process_noise=noise
+        )
+        records = list(filter_steps(instance, optimizer, instance.batches(batch_size)))
 
-        def finding(carry: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Finding:
+        seen = [_observation(instance, record) for record in records]
+
+        def finding(
+            observed: list[Observed], carry: Callable[[np.ndarray, np.ndarray, Observed], np.ndarray]
+        ) -> Finding:
             covariance, deltas = 0.5 * np.eye(instance.problem.num_parameters), []
-            for record in records:
+            for record, observation in zip(records, observed, strict=True):
                 predicted = covariance / forgetting + noise * np.eye(len(covariance))
                 theta = on_host(record.theta)
-                mean, updated = oracles.ekf_update(theta, predicted, *_observation(instance, record))
+                mean, updated = oracles.ekf_update(theta, predicted, *observation)
                 deltas.append(mean - theta)
-                covariance = carry(covariance, updated)
+                first = record.before.step == 0
+                covariance = carry(predicted, updated, observation) if first else updated
             return _steps_agree(instance, records, deltas, f"forgetting {forgetting:g}, noise {noise:g}")
 
-        return finding(_updated_covariance).with_control(finding(_kept_covariance))
+        planted = [(seen, _kept_covariance), (seen, _first_order_covariance)]
+        if instance.likelihood != "gaussian":
+            natural = [_natural_jacobian(instance, *pair) for pair in zip(records, seen, strict=True)]
+            planted.append((natural, _updated_covariance))
+        right = finding(seen, _updated_covariance)
+        return [right.with_control(finding(*wrong)) for wrong in planted]
 
-    networks = _small_networks(run, steps * batch_size, 66)
-    return combine(check(one, *setting) for one in networks for setting in settings)
+    networks = one_of_each_likelihood(run, num_examples=steps * batch_size, key=66)
+    return combine(found for one in networks for setting in settings for found in check(one, *setting))
 
 
-def _updated_covariance(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    return after
+def _updated_covariance(predicted: np.ndarray, updated: np.ndarray, observed: Observed) -> np.ndarray:
+    return updated
 
 
-def _kept_covariance(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+def _kept_covariance(predicted: np.ndarray, updated: np.ndarray, observed: Observed) -> np.ndarray:
     """Planted error: what was observed leaves no trace in the covariance."""
-    return before
+    return predicted
 
 
-def _observation(instance: Instance, record: _Record) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _first_order_covariance(predicted: np.ndarray, updated: np.ndarray, observed: Observed) -> np.ndarray:
+    """Planted error: R for S = H P H^T + R. It soon makes the covariance indefinite."""
+    H, _, R = observed
+    spread = predicted @ H.T
+    return predicted - spread @ np.linalg.solve(R, spread.T)
+
+
+def _natural_jacobian(instance: Instance, step: FilterStep, observed: Observed) -> Observed:
+    """Planted error: H without its factor dh/df, with the innovation and noise of the mean."""
+    _, innovation, R = observed
+    jacobians = on_host(instance.problem.jacobian(step.theta, step.x))
+    kept = len(R) // len(jacobians)
+    return jacobians[:, :kept, :].reshape(len(R), -1), innovation, R
+
+
+def _observation(instance: Instance, record: FilterStep) -> Observed:
     """``H, y - h, R`` of a batch in mean space."""
     theta, x = on_host(record.theta), on_host(record.x)
     y = gr.to_numpy(record.y)
@@ -126,6 +133,9 @@ def _observation(instance: Instance, record: _Record) -> tuple[np.ndarray, np.nd
     return np.concatenate(rows), np.concatenate(innovations), noise
 
 
+# --- online natural gradient ---------------------------------------------------------------------------
+
+
 @claim(
     "filter-is-online-natural-gradient",
     statement="With Q = 0, phi = 1 and rho = 0 the filter is online natural gradient: J_t = Y_t/(t+1), "
@@ -142,7 +152,7 @@ def online_natural_gradient(run: Run, steps: int, batch_size: int, prior_varianc
     """
     return combine(
         _is_natural_gradient(one, batch_size, prior_variance, forgetting=None)
-        for one in _small_networks(run, steps * batch_size, 67)
+        for one in one_of_each_likelihood(run, num_examples=steps * batch_size, key=67)
     )
 
 
@@ -163,7 +173,7 @@ def forgetting_is_constant_step(
     """
     return combine(
         _is_natural_gradient(one, batch_size, prior_variance, forgetting=forgetting)
-        for one in _small_networks(run, steps * batch_size, 68)
+        for one in one_of_each_likelihood(run, num_examples=steps * batch_size, key=68)
     )
 
 
@@ -172,12 +182,9 @@ def _is_natural_gradient(
 ) -> Finding:
     """The filter against online natural gradient with decreasing or (given a forgetting) constant steps."""
     problem = instance.problem
-    records = _filter_run(instance, batch_size, prior_variance=prior_variance, forgetting=forgetting or 1.0)
-    moments = []
-    for record in records:
-        fisher = on_host(gr.fisher(problem, record.theta, record.x).to_dense())
-        g = on_host(problem.gradient(record.theta, record.x, record.y))
-        moments.append((batch_size * fisher, batch_size * g))
+    optimizer = gr.rkalman(problem, prior_variance=prior_variance, forgetting=forgetting or 1.0)
+    records = list(filter_steps(instance, optimizer, instance.batches(batch_size)))
+    moments = [record.moments(problem) for record in records]
 
     def finding(choose: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Finding:
         start = 1.0 if forgetting is None else 1.0 - forgetting
@@ -200,3 +207,88 @@ def _updated_average(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 def _average_before_update(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """Planted error: the step is taken with the information from before the update."""
     return before
+
+
+# --- other coordinates ---------------------------------------------------------------------------------
+
+
+@claim(
+    "rkalman-is-invariant-under-linear-reparameterization",
+    statement="For theta = T w the filter of the network in w, from the prior N(T^{-1} theta_0, "
+    "T^{-1} P_0 T^{-T}), takes the steps T^{-1} delta, and its information is T^T Y T.",
+    source="classical result (Ollivier 2018)",
+    kind="identity",
+    params={"steps": 6, "batch_size": 3, "prior_variance": 0.1, "forgetting": 0.95},
+)
+def linear_reparameterization(
+    run: Run, steps: int, batch_size: int, prior_variance: float, forgetting: float
+) -> Finding:
+    """Fails if anything but the prior depends on the coordinates: a hidden jitter, an isotropic term.
+
+    New units and a new origin of the inputs, x' = A x + c, are such a change of the first layer's
+    parameters. Teacher-forced: each step of the filter in w starts from that in theta. Controls of steps
+    and information: the prior's covariance in w taken as that in theta.
+    """
+
+    def check(instance: Instance, key: int) -> list[Finding]:
+        optimizer = gr.rkalman(instance.problem, prior_variance=prior_variance, forgetting=forgetting)
+        records = list(filter_steps(instance, optimizer, instance.batches(batch_size)))
+        affine, transform = _change_of_inputs(instance, run.rng(69, 1, key))
+        # the equations in w are solved there; what comes out is carried back by T
+        stretch = float(np.linalg.cond(transform))
+        in_w = max(float(np.linalg.cond(transform.T @ step.information @ transform)) for step in records)
+        condition = stretch * max(stretch, in_w)
+        limit = roundoff(run, condition=condition, terms=batch_size)
+
+        def findings(change: np.ndarray) -> list[Finding]:
+            pairs = []
+            for step in records:
+                delta, information = _step_in_w(instance, step, forgetting, affine, transform, change)
+                unit = np.linalg.norm(step.delta)
+                back = np.linalg.inv(transform)
+                pairs.append((transform @ delta / unit, step.delta / unit,
+                              back.T @ information @ back, step.information))  # fmt: skip
+            deltas, exact_deltas, informations, exact_informations = map(np.stack, zip(*pairs, strict=True))
+            detail = f"{instance.name}, {len(records)} steps of {batch_size}"
+            return [
+                identity(deltas, exact_deltas, **limit, detail=f"steps, {detail}"),
+                identity(informations, exact_informations, **limit, detail=f"information, {detail}"),
+            ]
+
+        planted = findings(np.eye(len(transform)))
+        return [one.with_control(bad) for one, bad in zip(findings(transform), planted, strict=True)]
+
+    networks = one_of_each_likelihood(run, num_examples=steps * batch_size, key=69)
+    return combine(found for i, one in enumerate(networks) for found in check(one, i))
+
+
+def _change_of_inputs(instance: Instance, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """M with ``[x'; 1] = M [x; 1]``, and T with ``theta = T w``: ``Wbar = Wbar' M`` in the first layer."""
+    inputs, outputs = instance.architecture["sizes"][:2]
+    affine = np.eye(inputs + 1)
+    affine[:-1, :-1] = np.diag(2.0 ** rng.integers(-1, 2, size=inputs)) + 0.1 * rng.normal(
+        size=(inputs, inputs)
+    )
+    affine[:-1, -1] = 0.5 * rng.normal(size=inputs)
+    transform = np.eye(instance.problem.num_parameters)
+    first = outputs * (inputs + 1)
+    transform[:first, :first] = np.kron(np.eye(outputs), affine.T)
+    return affine, transform
+
+
+def _step_in_w(
+    instance: Instance,
+    step: FilterStep,
+    forgetting: float,
+    affine: np.ndarray,
+    transform: np.ndarray,
+    change: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Step and information of the filter in w, from the state that ``change`` makes of the one in theta."""
+    x = on_host(step.x)
+    moved = (np.hstack([x, np.ones((len(x), 1))]) @ affine.T)[:, :-1]
+    root = np.linalg.qr(on_host(step.before.belief.root) @ change, mode="r")
+    w, moved, root = instance.run.asarray((np.linalg.solve(transform, on_host(step.theta)), moved, root))
+    optimizer = gr.rkalman(instance.problem, belief=gr.FullBelief(root), forgetting=forgetting)
+    delta, after, _ = optimizer.update(w, optimizer.init(w), moved, step.y)
+    return on_host(delta), on_host(after.information())

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 import grng_ref as gr
-from proofs_check import Finding, Run, at_most, claim, combine, identity
+from proofs_check import Finding, Run, at_most, claim, combine, identity, inequality
 from proofs_check.data import Instance, digits, on_host
-from proofs_check.tolerance import roundoff
+from proofs_check.tolerance import as_slack, roundoff
 
 ROUTES = {
     ("full", "exact"): ("gram", "cholesky", "eigh", "newton_schulz"),
@@ -191,3 +191,95 @@ def _steps_until(target: float, factors: np.ndarray, exponent_after: Callable[[i
     """The first step whose residual ``|factors^exponent|_2`` is at most the target."""
     limit = 10**5
     return next(k for k in range(limit) if np.linalg.norm(factors ** exponent_after(k)) <= target)
+
+
+@claim(
+    "coupled-newton-gives-the-inverse-root",
+    statement="Coupled Newton iteration gives the inverse p-th root: M X^p = I, M the damped Kronecker "
+    "factors of a layer, for p = 1, 2, 3, 4, 8.",
+    source="classical result (Guo and Higham 2006)",
+    kind="identity",
+    params={"num_examples": 48, "sizes": [64, 4, 10], "damping": 0.01, "orders": [1, 2, 3, 4, 8]},
+)
+def inverse_roots(
+    run: Run, num_examples: int, sizes: list[int], damping: float, orders: list[int]
+) -> Finding:
+    """Fails if the iteration ends elsewhere, or before the root is accurate.
+
+    The power is taken in float64 from the root. Control of every root: the root of the next order.
+    """
+
+    def check(name: str, matrix: np.ndarray, order: int) -> Finding:
+        def finding(asked: int) -> Finding:
+            root = gr.inverse_root(run.asarray(matrix), order=asked)
+            return identity(
+                matrix @ np.linalg.matrix_power(on_host(root.inverse), order),
+                np.eye(len(matrix)),
+                **roundoff(run, condition=float(np.linalg.cond(matrix)), terms=len(matrix)),
+                detail=f"{name}, N = {num_examples}, damping {damping:g}, p = {order}; {root.status} after "
+                f"{root.iterations} steps",
+            )
+
+        return finding(order).with_control(finding(order + 1))
+
+    factors = _damped_factors(run, num_examples, sizes, damping)
+    return combine(check(name, matrix, order) for name, matrix in factors for order in orders)
+
+
+@claim(
+    "coupled-newton-squares-its-error",
+    statement="Every step of the coupled Newton iteration for the inverse p-th root, from M / |M|_inf, at "
+    "least squares the error: |I - M X^p|_2 falls from e to at most e^2.",
+    source="classical result (Guo and Higham 2006; Iannazzo 2006)",
+    kind="inequality",
+    params={"num_examples": 48, "sizes": [64, 4, 10], "damping": 0.01, "orders": [1, 2, 3, 4, 8]},
+)
+def squared_error(
+    run: Run, num_examples: int, sizes: list[int], damping: float, orders: list[int]
+) -> Finding:
+    """Fails if the iteration converges at a lower order, or if N loses its coupling to X.
+
+    Every step from the first to the last, its error in float64 from the root that so many steps return.
+    Control: the errors of steps half as long, T = I + (I - N) / (2 p), from the eigenvalues of M; near
+    the end each of them halves the error.
+    """
+
+    def check(name: str, matrix: np.ndarray, order: int) -> Finding:
+        placed, unit = run.asarray(matrix), np.eye(len(matrix))
+        limit = roundoff(run, condition=float(np.linalg.cond(matrix)), terms=len(matrix))
+        steps = gr.inverse_root(placed, order=order).iterations
+
+        def error(count: int) -> float:
+            root = on_host(gr.inverse_root(placed, order=order, max_iterations=count).inverse)
+            return float(np.linalg.norm(unit - matrix @ np.linalg.matrix_power(root, order), 2))
+
+        def finding(errors: list[float], text: str) -> Finding:
+            return inequality(
+                np.array(errors[1:]),
+                np.array(errors[:-1]) ** 2,
+                **as_slack(limit, "the rounding of M X^p"),
+                scale=1.0,
+                detail=f"{name}, N = {num_examples}, damping {damping:g}, p = {order}, {text}",
+            )
+
+        values = np.linalg.eigvalsh(matrix) / np.abs(matrix).sum(axis=1).max()
+        slow = []
+        for _ in range(3 * steps):
+            slow.append(float(np.max(1 - values)))
+            values = values * (1 + (1 - values) / (2 * order)) ** order
+        right = finding([error(count) for count in range(steps + 1)], f"{steps} steps")
+        return right.with_control(finding(slow, "steps half as long"))
+
+    factors = _damped_factors(run, num_examples, sizes, damping)
+    return combine(check(name, matrix, order) for name, matrix in factors for order in orders)
+
+
+def _damped_factors(
+    run: Run, num_examples: int, sizes: list[int], damping: float
+) -> list[tuple[str, np.ndarray]]:
+    """The damped factors of the first layer of a network on digits, as the run's dtype holds them."""
+    instance = digits(run, sizes, num_examples=num_examples, key=(44,))
+    problem, theta, x = instance.problem, instance.theta, instance.x
+    A, G = gr.kfac_factors(problem.activations(theta, x)[0], problem.score_signals(theta, x)[0])
+    damped = [("A", _damped(on_host(A), damping)), ("G", _damped(on_host(G), damping))]
+    return [(f"{instance.name}, factor {name}", on_host(run.asarray(matrix))) for name, matrix in damped]

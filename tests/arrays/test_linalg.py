@@ -99,6 +99,24 @@ def test_triangular_solves(lower, transposed, shape, backend):
     assert np.all(error <= backward(backend) * size)
 
 
+def test_cholesky_of_a_shifted_matrix_leaves_the_matrix_alone(backend):
+    matrix = np.array([[2.0, 0.5], [0.5, 1.0]])
+    held = backend.asarray(matrix)
+    factor = host(linalg.cholesky(held, shift=0.25))
+    np.testing.assert_allclose(factor @ factor.T, matrix + 0.25 * np.eye(2), rtol=tolerance(backend.dtype))
+    np.testing.assert_array_equal(host(held), matrix)
+    assert linalg.cholesky(held, shift=-1.0) is None
+
+
+def test_transposed_product(backend):
+    rng = np.random.default_rng(0)
+    left, right = rng.standard_normal((5, 3)), rng.standard_normal((5, 4))
+    product = linalg.transposed_product(backend.asarray(left), backend.asarray(right))
+    backend.assert_close(product, left.T @ right)
+    with pytest.raises(AssertionError):  # negative control
+        backend.assert_close(product, (right.T @ left).reshape(3, 4))
+
+
 def test_cholesky_solve(backend):
     factor = linalg.cholesky(backend.asarray(SPD))
     rhs = RNG.standard_normal((SIZE, 2))
@@ -151,6 +169,88 @@ def test_qr_append_does_not_square(backend):
     first = np.array([[1.0, 1.0], [0.0, 0.0]])
     factor = host(linalg.qr_append(backend.asarray(first), backend.asarray(np.array([[0.0, tiny]])))[0])
     assert abs(abs(factor[1, 1]) - tiny) <= tolerance(backend.dtype) * tiny
+
+
+@pytest.mark.parametrize("rows", [0, 1, SIZE, 40])
+def test_qr_append_with_targets_is_least_squares(rows, backend):
+    """``R x`` for the x of least ``|factor x|^2 + |rows x - t|^2``, whatever the signs of R."""
+    triangle = np.triu(SQUARE) + 3 * np.eye(SIZE)
+    new, t = RNG.standard_normal((rows, SIZE)), RNG.standard_normal(rows)
+    factor, half = linalg.qr_append(*backend.asarray((triangle, new, t)))
+    backend.assert_close(half, host(half), rtol=0.0)  # right kind
+    triangle, new, t = (kept(backend, a) for a in (triangle, new, t))
+    solution = np.linalg.solve(triangle.T @ triangle + new.T @ new, new.T @ t)
+    condition = np.linalg.cond(np.concatenate([triangle, new])) ** 2
+    found = np.linalg.solve(host(factor), host(half))
+    scale = np.linalg.norm(solution) + np.linalg.norm(t)
+    require_small(found - solution, scale, tolerance(backend.dtype, condition, terms=SIZE + rows))
+    if rows:  # planted: the other sign
+        assert np.linalg.norm(found + solution) > np.linalg.norm(solution)
+
+
+def test_qr_by_size_keeps_small_rows(backend):
+    """Rows of 1e-6 to 1e6 (of 1 to 1e3 in float32), the small ones first: every one to its own size."""
+    small = 1e-3 if backend.dtype == "float32" else 1e-6
+    rows = np.concatenate([small * RNG.standard_normal((SIZE, SIZE)), RNG.standard_normal((3, SIZE)) / small])
+    held = backend.asarray(rows)
+    basis, triangle = map(host, linalg.qr_by_size(held))
+    assert basis.shape == (SIZE + 3, SIZE)
+    assert np.all(np.tril(triangle, -1) == 0.0)
+    require_small(basis.T @ basis - np.eye(SIZE), 1.0, backward(backend))
+    error = np.linalg.norm(basis @ triangle - kept(backend, rows), axis=1)
+    # the growth of a row without exchanges of columns: 10 for these
+    assert np.all(error <= 10 * backward(backend) * np.linalg.norm(rows, axis=1))
+    if backend.dtype == "float64":  # negative control: as the rows come (NumPy takes float32 to float64)
+        basis, triangle = np.linalg.qr(rows)
+        lost = np.linalg.norm(basis @ triangle - rows, axis=1)
+        assert np.any(lost > 10 * backward(backend) * np.linalg.norm(rows, axis=1))
+
+
+def test_pivots_of_roundoff(backend):
+    def found(matrix):
+        return linalg.has_roundoff_pivot(backend.asarray(matrix))
+
+    tiny = 2.0**-40 if backend.dtype == "float32" else 2.0**-70
+    assert not found(np.eye(3))
+    assert not found(np.diag([1.0, tiny, 1.0]))  # a small column, of its own units
+    assert found(np.array([[1.0, 1.0], [0.0, tiny]]))
+    assert found(np.diag([1.0, 0.0]))
+    assert found(np.diag([1.0, np.nan]))
+    assert not found(np.array([[tiny, 1.0], [0.0, 1.0]]))
+
+
+def test_solve(backend):
+    matrix, columns = SQUARE + 2.0 * np.eye(SIZE), RNG.standard_normal((SIZE, 3))
+    solution = linalg.solve("M", *backend.asarray((matrix, columns)))
+    backend.assert_close(solution, host(solution), rtol=0.0)  # right kind
+    error = kept(backend, matrix) @ host(solution) - kept(backend, columns)
+    require_small(error, np.linalg.norm(matrix) * np.linalg.norm(host(solution)), backward(backend))
+    for singular in (np.zeros((3, 3)), np.arange(1.0, 10.0).reshape(3, 3)):
+        with pytest.raises(NumericalError, match="M is singular"):
+            linalg.solve("M", *backend.asarray((singular, np.eye(3))))
+
+
+@pytest.mark.parametrize("order", ["C", "F", "strided"])
+def test_products_of_a_lower_triangle(order, backend):
+    """Symmetric matrices of which the upper triangle holds something else, in any memory order."""
+    lower = np.tril(SPD) + np.triu(np.full((SIZE, SIZE), 7.0), 1)
+    factor, columns = RNG.standard_normal((SIZE, 2)), RNG.standard_normal((SIZE, 3))
+    held = backend.asarray(lower)
+    if backend.library == "numpy":
+        held = {"C": held, "F": np.asfortranarray(held), "strided": np.repeat(held, 2, axis=0)[::2]}[order]
+    before = host(held)
+    right = backend.asarray((factor, columns, columns[:, 0]))
+    symmetric = kept(backend, SPD)
+    backend.assert_close(linalg.symmetric_from_lower(held), symmetric, rtol=0.0)
+    bound = backward(backend)
+    require_small(host(linalg.symmetric_times(held, right[1])) - symmetric @ columns, 30.0, bound)
+    require_small(host(linalg.symmetric_times(held, right[2])) - symmetric @ columns[:, 0], 30.0, bound)
+    left = linalg.subtract_square(held, right[0])
+    expected = np.tril(symmetric - factor @ factor.T)
+    require_small(np.tril(host(left)) - expected, 30.0, bound)
+    assert np.array_equal(host(held), before)
+    with pytest.raises(AssertionError):  # planted: the upper triangle read
+        require_small(host(linalg.symmetric_times(held, right[1])) - lower @ columns, 30.0, bound)
 
 
 # --- small pieces ------------------------------------------------------------------------------------------

@@ -53,6 +53,36 @@ def test_truncated_erf_is_caught(name, too_few, monkeypatch):
         assert_within(special.erf_by_series(POINTS), POINTS, mpmath.erf, 8.0)
 
 
+# Whole numbers that float32 holds too; where product and series meet (16), and beyond 1/eps, where y + 1 = y.
+COUNTS = np.unique(
+    np.concatenate([np.arange(200.0), np.round(np.geomspace(200, 1e6, 200)), [2.0**24, 2.0**53, 1e12, 1e30]])
+).astype(np.float32)
+
+
+def exact_log_factorial(y):
+    return mpmath.loggamma(y + 1)
+
+
+@pytest.mark.parametrize("function", [special.log_factorial, special.log_factorial_by_stirling])
+def test_log_factorial(function, backend):
+    """4 eps: a logarithm, a product and a sum, and y + 1 is rounded; 0! and 1! give exactly zero."""
+    y = COUNTS.astype(backend.dtype)
+    got = function(backend.asarray(y))
+    backend.assert_close(got, backend.to_numpy(got))
+    assert_within(backend.to_numpy(got), y, exact_log_factorial, 4.0)
+    np.testing.assert_array_equal(backend.to_numpy(got)[:2], 0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"), [("_STIRLING", (1 / 12, -1 / 360, 1 / 1260)), ("_STIRLING_FROM", 9)]
+)
+def test_truncated_stirling_series_is_caught(name, wrong, monkeypatch):
+    monkeypatch.setattr(special, name, wrong)
+    y = COUNTS.astype("float64")
+    with pytest.raises(AssertionError, match="at "):
+        assert_within(special.log_factorial_by_stirling(y), y, exact_log_factorial, 4.0)
+
+
 def exact_sigmoid(x):
     return 1 / (1 + mpmath.exp(-x))
 

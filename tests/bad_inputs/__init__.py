@@ -7,12 +7,12 @@
 
 from __future__ import annotations
 
-from . import core, files, networks, peers
+from . import beliefs, core, files, networks, peers
 from .values import WORLD, Row
 
 __all__ = ["NO_BAD_INPUT", "PEERS", "TABLE", "WORLD", "Row"]
 
-TABLE = core.TABLE | networks.TABLE | files.TABLE
+TABLE = core.TABLE | beliefs.TABLE | networks.TABLE | files.TABLE
 PEERS = peers.TABLE
 
 NO_BAD_INPUT = {
@@ -25,6 +25,7 @@ NO_BAD_INPUT = {
     "Structure": "a protocol; objects of it enter through `curvature`",
     "Comparison": "a record that only the package fills",
     "Conventions": "a record that only the package fills",
+    "InverseResult": "a record that only the package fills",
     "KalmanInfo": "a record that only the package fills",
     "KalmanResult": "a record that only the package fills",
     "Linearization": "a record that only the package fills",

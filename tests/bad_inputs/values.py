@@ -69,6 +69,11 @@ FULL, KFAC, TRIDIAGONAL, DIAGONAL = (
     gr.fisher(PROBLEM, THETA, X, structure=name) for name in ("full", "kfac", "tridiagonal_kfac", "diagonal")
 )
 BELIEF = gr.full_belief(THETA, prior_variance=1.0)
+BLOCKS, DIAGONAL_BELIEF, LOW_RANK = (
+    gr.block_diagonal_belief(THETA, prior_variance=1.0, blocks=[16, 10]),
+    gr.diagonal_belief(THETA, prior_variance=1.0),
+    gr.low_rank_belief(THETA, prior_variance=1.0, rank=3),
+)
 NGD, RKALMAN = gr.ngd(PROBLEM, lr=0.1, damping=0.1), gr.rkalman(PROBLEM)
 SGD, ADAMW = gr.sgd(PROBLEM, lr=0.1, momentum=0.9), gr.adamw(PROBLEM, lr=0.1)
 SOPHIA, HUTCHINSON = (
@@ -77,4 +82,11 @@ SOPHIA, HUTCHINSON = (
 STATE, FILTER = NGD.init(THETA), RKALMAN.init(THETA)
 NAN, INF = math.nan, math.inf
 LAYER = frozen_array(np.ones((2, 5)))  # the last layer of MLP
-WORLD = {"theta": THETA, "natural": STATE, "filter": FILTER, "belief": BELIEF, "factors": KFAC.factors}
+WORLD = {
+    "theta": THETA,
+    "natural": STATE,
+    "filter": FILTER,
+    "belief": BELIEF,
+    "structured": (BLOCKS, DIAGONAL_BELIEF, LOW_RANK),
+    "factors": KFAC.factors,
+}

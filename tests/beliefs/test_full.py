@@ -4,46 +4,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from fractions import Fraction
 
-import flint
 import mpmath
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rationals import exact_covariance, relative_error
 from support import Backend, tolerance
 
 import grng_ref as gr
 
 EPS = float(np.finfo(float).eps)
-
-
-def rational(matrix: np.ndarray) -> flint.fmpq_mat:
-    entries = [flint.fmpq(*float(value).as_integer_ratio()) for value in np.ravel(matrix)]
-    rows, columns = np.atleast_2d(matrix).shape
-    return flint.fmpq_mat(rows, columns, entries)
-
-
-def exact_covariance(rows: np.ndarray, prior_variance: float) -> flint.fmpq_mat:
-    """``(I/p0 + rows^T rows)^{-1}`` in exact rationals, from the stored floats."""
-    B = rational(rows)
-    size = rows.shape[1]
-    inverse_prior = 1 / flint.fmpq(*float(prior_variance).as_integer_ratio())
-    prior = flint.fmpq_mat(
-        size, size, [inverse_prior if i == j else 0 for i in range(size) for j in range(size)]
-    )
-    return (prior + B.transpose() * B).inv()
-
-
-def relative_error(covariance: np.ndarray, exact: flint.fmpq_mat) -> float:
-    difference = rational(covariance) - exact
-
-    def norm(matrix: flint.fmpq_mat) -> float:
-        values = [Fraction(int(e.p), int(e.q)) for e in matrix.entries()]
-        return math.sqrt(float(sum(v * v for v in values)))
-
-    return norm(difference) / norm(exact)
 
 
 def textbook_covariance(rows: np.ndarray, prior_variance: float) -> np.ndarray:
@@ -61,7 +33,7 @@ def test_covariance_against_exact_rationals(ratio):
     ours, textbook = [], []
     for seed in range(25):
         rows = np.random.default_rng(seed).standard_normal((20, 6))
-        exact = exact_covariance(rows, ratio)
+        exact = exact_covariance(rows, np.full(6, 1.0 / ratio))
         belief = gr.full_belief(np.zeros(6), prior_variance=ratio)
         batch, _ = belief.update(rows, np.zeros(6))
         single = belief
@@ -85,7 +57,7 @@ def test_fewer_observations_than_parameters(ratio):
     worst, inverted = 0.0, 0.0
     for seed in range(10):
         rows = np.random.default_rng(seed).standard_normal((4, 6))
-        exact = exact_covariance(rows, ratio)
+        exact = exact_covariance(rows, np.full(6, 1.0 / ratio))
         belief, _ = gr.full_belief(np.zeros(6), prior_variance=ratio).update(rows, np.zeros(6))
         worst = max(worst, relative_error(belief.covariance(), exact))
         inverse = np.linalg.inv(np.eye(6) / ratio + rows.T @ rows)

@@ -11,6 +11,7 @@ from networks import LIKELIHOODS, Network
 from support import Backend, tolerance
 
 import grng_ref as gr
+from grng_ref.beliefs import Observation, log_evidence
 from proofs_check import oracles
 
 
@@ -262,3 +263,137 @@ def test_coefficients_that_do_not_give_the_gradient_are_refused():
             num_examples=1,
             coefficients=np.array([0.0, 5.0]),
         )
+
+
+# --- predictions, relinearised observations, evidence -------------------------------------------------------
+
+
+def test_predict_moves_mean_and_covariance(backend: Backend):
+    """``A mean + b`` and ``A P A^T / phi + Q``."""
+    rng = np.random.default_rng(8)
+    A, b, mean = np.eye(3) + 0.5 * np.eye(3, k=1), rng.standard_normal(3), rng.standard_normal(3)
+    Q = np.diag([0.1, 0.2, 0.0])
+    put = backend.asarray
+    moved, belief = gr.kalman_predict(
+        put(mean),
+        gr.full_belief(put(mean), prior_variance=0.5),
+        transition=put(A),
+        offset=put(b),
+        noise=put(Q),
+        forgetting=0.9,
+    )
+    rtol = tolerance(backend.dtype, np.linalg.cond(A) ** 2, terms=3)
+    backend.assert_close(moved, A @ mean + b, rtol=rtol)
+    backend.assert_close(belief.covariance(), A @ (0.5 * np.eye(3)) @ A.T / 0.9 + Q, rtol=rtol)
+    for wrong in (A @ (mean + b), A.T @ mean + b, mean + b, A @ mean):  # planted
+        with pytest.raises(AssertionError):
+            backend.assert_close(moved, wrong, rtol=rtol)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda like: gr.block_diagonal_belief(like, prior_variance=0.5, blocks=[1, 2]),
+        lambda like: gr.diagonal_belief(like, prior_variance=0.5),
+        lambda like: gr.low_rank_belief(like, prior_variance=0.5, rank=1),
+    ],
+    ids=["block_diagonal", "diagonal", "low_rank"],
+)
+def test_predict_of_a_structured_belief_is_a_random_walk(make):
+    mean, b = np.array([1.0, 2.0, 3.0]), np.array([0.5, 0.0, -1.0])
+    moved, belief = gr.kalman_predict(mean, make(mean), offset=b, noise=0.1, forgetting=0.5)
+    np.testing.assert_array_equal(moved, mean + b)
+    np.testing.assert_allclose(belief.covariance(), 1.1 * np.eye(3), rtol=1e-14)
+    for bad in ({"transition": np.eye(3)}, {"noise": np.eye(3)}):
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            gr.kalman_predict(mean, make(mean), **bad)
+
+
+def test_predict_that_leaves_the_dtype_is_an_error():
+    belief = gr.full_belief(np.zeros(2), prior_variance=1.0)
+    with pytest.raises(gr.NumericalError, match="mean overflowed"):
+        gr.kalman_predict(np.full(2, 1e300), belief, transition=1e10 * np.eye(2))
+
+
+@pytest.mark.parametrize("with_targets", [True, False])
+def test_a_linear_model_looks_the_same_from_everywhere(with_targets):
+    """Rows made at ``mean + d`` see the same posterior from the mean; without the shift they do not."""
+    rng = np.random.default_rng(9)
+    rows, truth, mean, d = (rng.standard_normal(s) for s in ((5, 3), 3, 3, 3))
+    z = rows @ truth + rng.standard_normal(5)
+    prior = gr.full_belief(mean, prior_variance=0.5)
+
+    def seen(point):
+        targets = z - rows @ point
+        return Observation(rows, -rows.T @ targets, targets if with_targets else None, 0.3)
+
+    here, there = seen(mean), seen(mean + d)
+    moved = there.seen_from(d)
+    np.testing.assert_allclose(moved.gradient, here.gradient, rtol=1e-12)
+    assert moved.precision == 0.3
+    assert (moved.targets is None) == (not with_targets)
+    (after, step), (same, again) = here.update(prior), moved.update(prior)
+    np.testing.assert_allclose(again, step, rtol=1e-11)
+    np.testing.assert_array_equal(same.information(), after.information())
+    for wrong in (there, there.seen_from(-d)):  # planted: not shifted; to the other side
+        assert not np.allclose(wrong.update(prior)[1], step, atol=1e-3)
+
+
+def gaussian_log_density(z: np.ndarray, covariance: np.ndarray) -> float:
+    _, logdet = np.linalg.slogdet(2.0 * np.pi * covariance)
+    return float(-0.5 * (z @ np.linalg.solve(covariance, z) + logdet))
+
+
+EVIDENCE = {
+    "full": lambda like: gr.full_belief(like, prior_variance=0.5),
+    "covariance": lambda like: gr.full_belief(like, prior_variance=0.5, form="covariance"),
+    "block_diagonal": lambda like: gr.block_diagonal_belief(like, prior_variance=0.5, blocks=[1, 2]),
+    "diagonal": lambda like: gr.diagonal_belief(like, prior_variance=0.5),
+    "low_rank": lambda like: gr.low_rank_belief(like, prior_variance=0.5, rank=2),
+}
+
+
+@pytest.mark.parametrize("name", EVIDENCE)
+@pytest.mark.parametrize("m", [1, 3, 7])
+def test_log_evidence_is_the_gain_over_the_likelihood_at_the_mean(name, m, backend: Backend):
+    """``log N(t; 0, rows P rows^T + I) - log N(t; 0, I)``, after an update that makes P no multiple of I."""
+    rng = np.random.default_rng(m)
+    put = backend.asarray
+    first, rows, t = rng.standard_normal((2, 3)), rng.standard_normal((m, 3)), rng.standard_normal(m)
+    belief, _ = EVIDENCE[name](put(np.zeros(3))).update(put(first), put(np.zeros(3)))
+    P = backend.to_numpy(belief.covariance()).astype(np.float64)
+    S = rows @ P @ rows.T + np.eye(m)
+    gain = log_evidence(belief, put(rows), put(t))
+    assert type(gain) is float
+    expected = gaussian_log_density(t, S) - gaussian_log_density(t, np.eye(m))
+    bound = tolerance(backend.dtype, np.linalg.cond(S), terms=m + 3) * (t @ t + m)
+    assert abs(gain - expected) <= bound
+    planted = {
+        "the fit alone": 0.5 * (t @ t - t @ np.linalg.solve(S, t)),
+        "the prior's spread without the unit noise": -0.5 * np.linalg.slogdet(S)[1],
+        "the log determinant not halved": expected - 0.5 * np.linalg.slogdet(S)[1],
+    }
+    for wrong in planted.values():
+        assert abs(gain - wrong) > bound
+
+
+def test_log_evidence_adds_up():
+    """Rows at once, or one after the other: the chain rule of probabilities."""
+    rng = np.random.default_rng(10)
+    rows, t = rng.standard_normal((6, 3)), rng.standard_normal(6)
+    prior = gr.full_belief(np.zeros(3), prior_variance=2.0)
+    # log N(t; 0, I) of what is left of the targets changes with the mean; it is put back
+    total, belief, mean = 0.0, prior, np.zeros(3)
+    for row, target in zip(rows, t, strict=True):
+        left = np.array([target - row @ mean])
+        total += gaussian_log_density(left, np.eye(1)) + log_evidence(belief, row[None, :], left)
+        belief, step = belief.update(row[None, :], -row * left, targets=left)
+        mean = mean + step
+    at_once = gaussian_log_density(t, np.eye(6)) + log_evidence(prior, rows, t)
+    assert total == pytest.approx(at_once, rel=1e-13)
+
+
+def test_log_evidence_that_overflows_is_an_error():
+    belief = gr.full_belief(np.zeros(2, dtype=np.float32), prior_variance=1e30)
+    with pytest.raises(gr.NumericalError, match="overflowed"):
+        log_evidence(belief, np.full((1, 2), 1e10, dtype=np.float32), np.ones(1, dtype=np.float32))

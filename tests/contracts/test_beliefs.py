@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -18,13 +19,17 @@ class CovarianceBelief:
     """A user's belief: the plain covariance form, with `gr.FullBelief` as the judge of bad arguments."""
 
     matrix: Any
+    explicit = True
 
     @property
     def size(self):
         return self.matrix.shape[0]
 
-    def predict(self, *, noise=0.0, forgetting=1.0):
-        gr.full_belief(self.matrix[0, :], prior_variance=1.0).predict(noise=noise, forgetting=forgetting)
+    def predict(self, *, transition=None, offset=None, noise=0.0, forgetting=1.0):
+        if transition is not None:
+            raise ValueError("transition must be None for this belief")
+        judge = gr.full_belief(self.matrix[0, :], prior_variance=1.0)
+        judge.predict(offset=offset, noise=noise, forgetting=forgetting)
         return CovarianceBelief(self.matrix / forgetting + noise * self._identity())
 
     def update(self, rows, gradient, *, targets=None, precision=0.0):
@@ -40,6 +45,10 @@ class CovarianceBelief:
         matrix = self.matrix - self.matrix @ observed.T @ gain
         matrix = 0.5 * (matrix + matrix.T)
         return CovarianceBelief(matrix), -(matrix @ gradient)
+
+    def observed_covariance(self, rows):
+        gr.full_belief(self.matrix[0, :], prior_variance=1.0).observed_covariance(rows)
+        return rows @ self.matrix @ rows.T
 
     def information(self):
         inverse = compat.array_namespace(self.matrix).linalg.inv(self.matrix)
@@ -65,9 +74,40 @@ def users(mean_like):
     return CovarianceBelief(full(mean_like).covariance())
 
 
-BELIEFS = {"full": full, "wide full": wide_full, "a user's": users}
+def form(name):
+    return functools.partial(gr.full_belief, prior_variance=0.7, form=name)
 
 
-@pytest.mark.parametrize("name", BELIEFS)
+def blocks(*sizes):
+    return functools.partial(gr.block_diagonal_belief, prior_variance=0.7, blocks=sizes)
+
+
+EXACT = {
+    "full": full,
+    "wide full": wide_full,
+    "information": form("information"),
+    "square-root covariance": form("square_root_covariance"),
+    "covariance": form("covariance"),
+    "joseph": form("joseph"),
+    "one block": blocks(6),
+    "low rank, of full rank": functools.partial(gr.low_rank_belief, prior_variance=0.7, rank=6),
+    "a user's": users,
+}
+PROJECTED = {
+    "blocks": blocks(2, 3, 1),
+    "diagonal covariance": functools.partial(gr.diagonal_belief, prior_variance=0.7),
+    "diagonal precision": functools.partial(gr.diagonal_belief, prior_variance=0.7, projection="precision"),
+    "low rank": functools.partial(gr.low_rank_belief, prior_variance=0.7, rank=2),
+}
+
+
+@pytest.mark.parametrize("name", [*EXACT, *PROJECTED])
 def test_contract(name, place):
-    check_belief(BELIEFS[name], **place)
+    check_belief((EXACT | PROJECTED)[name], exact=name in EXACT, **place)
+
+
+@pytest.mark.parametrize("name", PROJECTED)
+def test_a_projection_is_not_exact(name):
+    """The list above would hide a belief that is not projected at all."""
+    with pytest.raises(AssertionError, match=r"update_adds_information|step_uses_the_updated_information"):
+        check_belief(PROJECTED[name])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import mpmath
 import numpy as np
 import pytest
 from dense_structures import (
     DAMPING,
     KINDS,
     NETWORKS,
+    Batch,
     allowed,
     assert_operator,
     assert_solves,
@@ -23,6 +25,7 @@ from dense_structures import (
 
 import grng_ref as gr
 from grng_ref.curvature import TridiagonalKFAC
+from grng_ref.curvature.tridiagonal import _FactoredChain
 
 DEEP = [(4, 3), (3, 4), (5, 2), (3, 3)]
 
@@ -112,6 +115,89 @@ def test_exact_damping_and_other_methods_are_refused():
         C.logdet(damping=0.1, damping_kind="exact")
     with pytest.raises(ValueError, match="method must be one of 'auto', 'cholesky'; got 'eigh'"):
         gr.solve(C, v, damping=0.1, method="eigh")
+
+
+def graded(rng: np.random.Generator, rows: int, columns: int, decades: float) -> np.ndarray:
+    """A matrix with singular values from ``sqrt(rows)`` down by so many decades."""
+    left, _, right = np.linalg.svd(rng.standard_normal((rows, columns)), full_matrices=False)
+    return rows**0.5 * (left * np.logspace(0.0, -decades, columns)) @ right
+
+
+def graded_batch(decades: list[tuple[float, float]], seed: int) -> Batch:
+    """Layers whose factors A, G have condition numbers of 10 to twice these powers."""
+    rng = np.random.default_rng(seed)
+    return Batch(
+        tuple(graded(rng, 12, 4, inputs) for inputs, _ in decades),
+        tuple(graded(rng, 24, 3, signals).reshape(12, 2, 3) for _, signals in decades),
+    )
+
+
+def exact_image(C: TridiagonalKFAC, x: np.ndarray) -> np.ndarray:
+    """``F x`` with 80 digits, from ``F_ij = Psi_i F_{i+1,j}``; entries are mpmath numbers."""
+    count = len(C.factors)
+    cut = np.split(x, np.cumsum([A.shape[0] * G.shape[0] for A, G in C.factors])[:-1])
+    with mpmath.workdps(80):
+        factors = [[mpmath.matrix(M.tolist()) for M in pair] for pair in C.factors]
+        pairs = {(i, i): factors[i] for i in range(count)}
+        for i, cross in enumerate(C.neighbours):
+            pairs[i, i + 1] = [mpmath.matrix(X.tolist()) for X in cross]
+        for gap in range(2, count):
+            for i in range(count - gap):
+                links = zip(pairs[i, i + 1], factors[i + 1], pairs[i + 1, i + gap], strict=True)
+                pairs[i, i + gap] = [X * M**-1 * F for X, M, F in links]
+        layers = [
+            mpmath.matrix(part.reshape(G.shape[0], A.shape[0]).tolist())
+            for part, (A, G) in zip(cut, C.factors, strict=True)
+        ]
+        image = []
+        for i in range(count):
+            parts = []
+            for j, layer in enumerate(layers):
+                A, G = pairs[i, j] if i <= j else [M.T for M in pairs[j, i]]
+                parts.append(G * layer * A.T)
+            image += list(sum(parts[1:], parts[0]))
+        return np.array(image)
+
+
+def exact_residual(C: TridiagonalKFAC, v: np.ndarray, x: np.ndarray) -> float:
+    """The scaled residual of an undamped solve, by the norm of the tridiagonal blocks."""
+    own = sum(np.linalg.norm(np.kron(G, A)) ** 2 for A, G in C.factors)
+    between = sum(np.linalg.norm(np.kron(G, A)) ** 2 for A, G in C.neighbours)
+    remainder = np.linalg.norm((v - exact_image(C, x)).astype(float))
+    size = np.sqrt(own + 2.0 * between) * np.linalg.norm(x) * x.size * np.finfo(float).eps
+    return float(remainder / size)
+
+
+@pytest.mark.parametrize(
+    "decades", [[(1, 2), (1, 5.5)], [(1, 2), (5.5, 1)], [(1, 1), (5, 1), (1, 1)]], ids=str
+)
+def test_near_singular_factors_and_a_residual_of_80_digits(decades):
+    """Factors of condition 1e11: the recursion from the next layer is wrong by up to 1e11 eps."""
+    for seed in range(8):
+        batch = graded_batch(decades, seed)
+        C, v = batch.build("tridiagonal_kfac"), np.random.default_rng(seed).standard_normal(sum(batch.sizes))
+        result = gr.solve(C, v, damping=0.0)
+        assert result.success
+        true = exact_residual(C, v, result.x)
+        # three refinements reach 1; between the two residuals is the roundoff of the product, below 1
+        assert true <= 2.0
+        assert true <= result.residual + 1.0
+        # negative control: an x that is off by 1000 times what the scaled residual is measured in
+        off = np.random.default_rng(seed + 100).standard_normal(v.size)
+        off *= 1e3 * v.size * np.finfo(float).eps * np.linalg.norm(result.x) / np.linalg.norm(off)
+        assert exact_residual(C, v, result.x + off) > 30.0
+
+
+@pytest.mark.parametrize("decades", [[(1, 1), (6, 1), (1, 1)], [(3, 6), (6, 1), (1, 6), (3, 3)]], ids=str)
+def test_the_doubt_in_a_product_is_its_error(decades):
+    """Divisions by inner factors of condition 1e12: two values of the product tell how wrong they are."""
+    for seed in range(8):
+        C = graded_batch(decades, seed).build("tridiagonal_kfac")
+        chain = _FactoredChain.of(C)
+        x = chain.solve(np.random.default_rng(seed).standard_normal(C.shape[0]))
+        error = np.linalg.norm((chain.product(x) - exact_image(C, x)).astype(float))
+        doubt = np.linalg.norm(chain.doubt(x))
+        assert 0.0 < error <= 10.0 * doubt  # both are samples of the same roundoff
 
 
 def test_planted_errors_are_caught():

@@ -27,14 +27,14 @@ class PreUpdateInformation(gr.FullBelief):
 class ForgettingOnTheWrongSide(gr.FullBelief):
     """``P <- forgetting P + noise I``."""
 
-    def predict(self, *, noise=0.0, forgetting=1.0):
-        super().predict(noise=noise, forgetting=forgetting)
-        return gr.FullBelief(self.root / math.sqrt(forgetting)).predict(noise=noise)
+    def predict(self, *, forgetting=1.0, **motion):
+        super().predict(forgetting=forgetting, **motion)
+        return gr.FullBelief(self.root / math.sqrt(forgetting)).predict(**motion)
 
 
 class NoiseOnTheInformation(gr.FullBelief):
-    def predict(self, *, noise=0.0, forgetting=1.0):
-        moved = super().predict(forgetting=forgetting)
+    def predict(self, *, noise=0.0, **motion):
+        moved = super().predict(**motion)
         super().predict(noise=noise)
         return type(self)(root_of(moved.information() + noise * np.eye(self.size)))
 
@@ -77,13 +77,50 @@ class CovarianceOfTheRoot(gr.FullBelief):
 
 
 class ForgetsWithoutBeingAsked(gr.FullBelief):
-    def predict(self, *, noise=0.0, forgetting=1.0):
-        return super().predict(noise=noise, forgetting=0.99 * forgetting)
+    def predict(self, *, forgetting=1.0, **motion):
+        return super().predict(forgetting=0.99 * forgetting, **motion)
 
 
 class ForgettingAboveOne(gr.FullBelief):
-    def predict(self, *, noise=0.0, forgetting=1.0):
-        return super().predict(noise=noise, forgetting=min(forgetting, 1.0))
+    def predict(self, *, forgetting=1.0, **motion):
+        return super().predict(forgetting=min(forgetting, 1.0), **motion)
+
+
+class TransitionOfTheWrongSide(gr.FullBelief):
+    """``A^T P A``."""
+
+    def predict(self, *, transition=None, **motion):
+        turned = None if transition is None else transition.T
+        return super().predict(transition=turned, **motion)
+
+
+class NoiseBeforeTheTransition(gr.FullBelief):
+    """``A (P + Q) A^T / forgetting``."""
+
+    def predict(self, *, transition=None, noise=0.0, **motion):
+        super().predict(transition=transition, noise=noise, **motion)
+        return super().predict(noise=noise).predict(transition=transition, **motion)
+
+
+class OffsetAsNoise(gr.FullBelief):
+    """An uncertain offset: its square on the covariance."""
+
+    def predict(self, *, offset=None, noise=0.0, **motion):
+        moved = super().predict(offset=offset, noise=noise, **motion)
+        return moved if offset is None else moved.predict(noise=offset[:, None] * offset[None, :])
+
+
+class NothingSeenWithoutRows(gr.FullBelief):
+    def update(self, rows, gradient, *, targets=None, precision=0.0):
+        after, step = super().update(rows, gradient, targets=targets, precision=precision)
+        return (after, step) if len(rows) else (self, 0.0 * step)
+
+
+class SpreadOfTheLabels(gr.FullBelief):
+    """``rows P rows^T + I``."""
+
+    def observed_covariance(self, rows):
+        return super().observed_covariance(rows) + np.eye(len(rows))
 
 
 class PromotingUpdate(gr.FullBelief):
@@ -121,6 +158,11 @@ BELIEF_MUTANTS = [
     (PreUpdateInformation, "step_uses_the_updated_information"),
     (ForgettingOnTheWrongSide, "predict_moves_the_covariance"),
     (NoiseOnTheInformation, "predict_moves_the_covariance"),
+    (TransitionOfTheWrongSide, "transition_moves_the_covariance"),
+    (NoiseBeforeTheTransition, "transition_moves_the_covariance"),
+    (OffsetAsNoise, "offset_leaves_the_spread"),
+    (NothingSeenWithoutRows, "precision_is_observed_without_rows"),
+    (SpreadOfTheLabels, "observed_covariance_is_that_of_the_rows"),
     (ForgetsPrecision, "update_adds_information"),
     (MeanOverObservations, "batch_is_sequence"),
     (ForgetsAtEveryUpdate, "order_of_observations_does_not_matter"),

@@ -128,6 +128,30 @@ class BatchNormalised(gr.Gaussian):
         return super().loss(f, y) / f.shape[0]
 
 
+class UnnormalisedCounts(gr.Poisson):
+    """What the loss leaves out stays out."""
+
+    def log_base(self, f, y):
+        return np.zeros(f.shape[0])
+
+
+class FactorialsInTheNumerator(UnnormalisedCounts):
+    """The wrong sign: the sum overflows."""
+
+    def log_base(self, f, y):
+        return -gr.Poisson.log_base(self, f, y)
+
+
+class BaseOfTheOutputs(gr.Gaussian):
+    """A term of the outputs beside the loss, where no derivative sees it."""
+
+    def log_base(self, f, y):
+        return super().log_base(f, y) - 0.5 * np.sum(f * f, axis=1)
+
+
+COUNTS = np.stack(np.meshgrid(np.arange(120.0), np.arange(120.0)), axis=-1).reshape(-1, 2)
+"""Two counts; the rates are below 10."""
+
 LIKELIHOOD_MUTANTS = [
     (NaiveGradient(), "coefficients_reproduce_the_gradient"),
     (NaiveGradient(), "hessian_is_the_derivative_of_the_gradient"),
@@ -146,6 +170,9 @@ LIKELIHOOD_MUTANTS = [
     (InvalidSamples(), "samples_are_valid_targets"),
     (JitteredFactor(), "results_are_repeatable"),
     (BatchNormalised(0.5), "rows_are_independent"),
+    (UnnormalisedCounts(), "probabilities_sum_to_one"),
+    (FactorialsInTheNumerator(), "probabilities_sum_to_one"),
+    (BaseOfTheOutputs(0.5), "log_base_ignores_the_outputs"),
 ]
 
 
@@ -159,7 +186,8 @@ def ids(mutants):
 @pytest.mark.parametrize(("mutant", "property_"), LIKELIHOOD_MUTANTS, ids=ids(LIKELIHOOD_MUTANTS))
 def test_mutated_likelihood_is_caught(caught, mutant, property_):
     dtype = "float32" if isinstance(mutant, PromotingMean) else "float64"
-    assert property_ in caught(check_likelihood, mutant, dtype=dtype)
+    options = {"outputs": 2, "labels": COUNTS} if isinstance(mutant, UnnormalisedCounts) else {}
+    assert property_ in caught(check_likelihood, mutant, dtype=dtype, **options)
 
 
 def test_targets_of_the_caller_that_are_accepted_are_caught(caught):

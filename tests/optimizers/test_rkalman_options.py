@@ -66,6 +66,29 @@ def test_prior_forgetting_alone_returns_to_the_prior():
     np.testing.assert_allclose(state.covariance(), P0 * np.eye(theta.size), rtol=0, atol=1e-12)
 
 
+def test_the_increment_is_observed_at_the_mean_that_the_prior_has_moved():
+    network = Network("tanh", "gaussian")
+    increment = 0.3
+    options = {"forgetting": PHI, "forgetting_kind": "prior", "information_increment": increment}
+    opt, theta, state = after_one_batch(network, **options)
+    moved, after, _ = opt.step(theta, state, network.x, network.y)
+    unit = np.eye(theta.size)
+    Y = PHI * state.information() + (1 - PHI) / P0 * unit
+    mean = np.linalg.solve(Y, PHI * state.information() @ theta + (1 - PHI) / P0 * network.theta)
+    expected, Y = posterior(network, mean, Y + increment * unit)
+    limit = tolerance("float64", np.linalg.cond(Y), terms=theta.size)
+    np.testing.assert_allclose(moved, expected, rtol=0, atol=limit * np.linalg.norm(expected))
+    np.testing.assert_allclose(after.information(), Y, rtol=0, atol=limit * np.linalg.norm(Y))
+
+
+def test_a_state_without_a_prior_mean_is_refused_where_it_is_needed():
+    network = Network("tanh", "gaussian")
+    state = gr.rkalman(network.problem).init(network.theta)
+    opt = gr.rkalman(network.problem, forgetting=PHI, forgetting_kind="prior")
+    with pytest.raises(ValueError, match="state must hold the prior mean"):
+        opt.update(network.theta, state, network.x, network.y)
+
+
 def test_an_information_increment_bounds_the_wind_up():
     """``Y^- = phi Y + increment I``: no variance beyond ``max(p0, (1 - phi) / increment)``."""
     network = Network("tanh", "categorical")

@@ -10,6 +10,8 @@ import pytest
 
 import grng_ref as gr
 from grng_ref.curvature import DenseRows, FullFisher
+from grng_ref.curvature.kfac import damped_factors
+from grng_ref.solvers import newton_schulz_inverse
 
 ETA = {"float64": 1e-15, "float32": 1e-6}
 
@@ -87,16 +89,25 @@ def test_a_large_solution_does_not_hide_what_is_outside_the_range(method: str) -
 
 
 def test_kfac_newton_schulz_refines_each_factor() -> None:
-    """Damping 1e-14: the inverses are right to 2e-3, the solution to the condition 1e14 of the product."""
+    """Damping 1e-13: the inverses are right to about 1e-3, the solution to the condition of a factor.
+
+    The residual of an inverse ends near eps cond^2 times what the BLAS at hand makes of it: 1e-3 to 2e-3 at
+    this condition of 2e7. At 1e-14 it is ten times more, and with some kernels it exceeds the 0.011 above
+    which the solve is refused.
+    """
     rng = np.random.default_rng(0)
     a, g, v = rng.standard_normal((2, 4)), rng.standard_normal((2, 3)), rng.standard_normal((3, 4))
-    options = {"damping": 1e-14, "damping_kind": "factored"}
+    options = {"damping": 1e-13, "damping_kind": "factored"}
     x, reference = (
         gr.kronecker_solve(a.T @ a, g.T @ g, v, **options, method=method)
         for method in ("newton_schulz", "cholesky")
     )
-    # per factor condition 1e7: each is solved to 32 eps 1e7, whatever the condition of the product
-    assert np.linalg.norm(x - reference) <= 1e8 * 32 * np.finfo(float).eps * np.linalg.norm(reference)
+    # per factor condition 2e7: each is solved to 32 eps 2e7, whatever the condition of the product
+    allowed = 2e7 * 32 * np.finfo(float).eps * np.linalg.norm(reference)
+    assert np.linalg.norm(x - reference) <= allowed
+    A, G = damped_factors(a.T @ a, g.T @ g, options["damping"])
+    unrefined = newton_schulz_inverse(G).inverse @ v @ newton_schulz_inverse(A).inverse
+    assert np.linalg.norm(unrefined - reference) > 10 * allowed  # negative control
 
 
 @pytest.mark.parametrize("damping", [1e-16, 1e-20, 1e-30])

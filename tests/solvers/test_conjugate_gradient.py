@@ -1,10 +1,15 @@
 """Conjugate gradients, with and without a preconditioner, against dense solves."""
 
+from collections.abc import Callable
+
+import array_api_compat.numpy
 import numpy as np
 import pytest
+import scipy.linalg
 
 import grng_ref as gr
-from grng_ref.solvers import solve_conjugate_gradient
+from grng_ref.curvature import Curvature
+from grng_ref.solvers import SolveResult, solve_conjugate_gradient
 
 STRUCTURES = [
     "kfac",
@@ -65,6 +70,50 @@ def test_preconditioned_by_any_structure(structure: str) -> None:
     exact = np.linalg.solve(dense, g)
     bound = 30 * len(g) * np.finfo(float).eps * np.linalg.cond(dense)
     assert np.linalg.norm(result.x - exact) <= bound * np.linalg.norm(exact)
+
+
+class Counter:
+    """Counts the Cholesky factorizations and eigendecompositions of NumPy arrays."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        for module, name in ((scipy.linalg, "cholesky"), (array_api_compat.numpy.linalg, "eigh")):
+            monkeypatch.setattr(module, name, self._counted(getattr(module, name)))
+
+    def _counted(self, function: Callable) -> Callable:
+        def counted(*args, **options):
+            self.count += 1
+            return function(*args, **options)
+
+        return counted
+
+    def of(self, call: Callable[[], SolveResult]) -> tuple[int, SolveResult]:
+        before = self.count
+        result = call()
+        return self.count - before, result
+
+
+@pytest.mark.parametrize("structure", ["full", *STRUCTURES])
+@pytest.mark.parametrize("examples", [4, 40])  # 12 and 120 score rows of 53 parameters: Gram form and dense
+def test_a_preconditioner_is_factored_once(structure: str, examples: int, monkeypatch) -> None:
+    problem, theta, x, y = problem_at(2)
+    full, g = gr.fisher(problem, theta, x), problem.gradient(theta, x, y)
+    preconditioner = gr.fisher(problem, 0.9 * theta, x[:examples], structure=structure)
+    counter = Counter(monkeypatch)
+
+    def helped() -> SolveResult:
+        return gr.solve(full, g, damping=DAMPING, method="cg", preconditioner=preconditioner)
+
+    alone, _ = counter.of(lambda: gr.solve(preconditioner, g, damping=DAMPING))
+    count, result = counter.of(helped)
+    assert result.success
+    assert count <= alone
+    if alone:  # negative control: the solve of every application by itself
+        with monkeypatch.context() as patched:
+            patched.setattr(type(preconditioner), "_inverse", Curvature._inverse)
+            refactored, result = counter.of(helped)
+        assert result.iterations > 2
+        assert refactored > 2 * alone
 
 
 def test_the_exact_inverse_as_preconditioner_needs_one_product() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import Backend, tolerance
 
-from grng_ref.solvers import newton_schulz_inverse, solve_newton_schulz
+from grng_ref.solvers import newton_schulz_inverse, solve_cholesky, solve_newton_schulz
 
 
 def symmetric(values: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -117,6 +117,23 @@ def test_zero_and_one_by_one():
     assert one.status == "converged"
     assert one.inverse[0, 0] == 0.25
     assert not solve_newton_schulz(np.zeros((2, 2)), np.ones(2), damping=0.0).success
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("ulps", [1, 3])
+def test_a_matrix_that_only_roundoff_makes_definite_is_refused(dtype, ulps):
+    """Eigenvalues 2 and a few eps, below ``n eps |M|``: Cholesky refuses, and so must this."""
+    eps = float(np.finfo(dtype).eps)
+    matrix = np.array([[1.0, 1.0 - ulps * eps], [1.0 - ulps * eps, 1.0]], dtype=dtype)
+    for v in (np.array([1.0, -1.0], dtype=dtype), np.array([1.0, 0.0], dtype=dtype)):
+        assert newton_schulz_inverse(matrix).residual < 1.0  # it is not the iteration that fails
+        for solver in (solve_newton_schulz, solve_cholesky):
+            for damping in (0.0, 1e-30):
+                assert solver(matrix, v, damping=damping).status == "not_positive_definite"
+            # a damping above roundoff, or an eigenvalue that is, and both answer
+            assert solver(matrix, v, damping=100 * eps).success
+            clear = np.array([[1.0, 1.0 - 64 * eps], [1.0 - 64 * eps, 1.0]], dtype=dtype)
+            assert solver(clear, v, damping=0.0).success
 
 
 def test_warm_start_is_used_only_inside_the_unit_ball():
