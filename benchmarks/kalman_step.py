@@ -2,8 +2,8 @@
 
 A 64-32-10 tanh network (2,410 parameters) with a Gaussian likelihood, one example, no regularization and no
 noise, float64, two threads each. The belief before has seen 256 examples. The libraries run in processes of
-their own that take turns; means and covariances are compared before anything is timed. ``--growth`` needs no peers:
-it prints how the cost of a step grows with the number of parameters, and what a belief holds.
+their own that take turns; means and covariances are compared before anything is timed. ``--growth`` prints
+instead how the cost of a step grows with the number of parameters, and what a belief holds; without peers.
 
 Needs the JAX environment that ``tests/peers/install.sh`` makes. Exit status: 0 the targets are met, 1 one is
 not or the values differ, 2 wrong use.

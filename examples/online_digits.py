@@ -15,7 +15,6 @@ SEEDS, BATCH, TRAINING, EVERY = 5, 8, 1440, 15
 images, labels = load_digits(return_X_y=True)
 x, LAYERS = images / 16.0, (8 * 65, 10 * 9)
 problem = gr.Problem(gr.MLP((64, 8, 10), activation="tanh"), gr.Categorical())
-
 # name -> (belief (None: AdamW), its options, colour (Okabe and Ito: for all colour visions), marker)
 METHODS = {
     "full": (gr.full_belief, {"prior_variance": 0.3}, "#000000", "o"),
@@ -30,8 +29,8 @@ for seed in range(SEEDS):
     order, start = np.random.default_rng(seed).permutation(len(x)), problem.init(rng=seed)
     test, batches = order[TRAINING:], np.split(order[:TRAINING], TRAINING // BATCH)
     for name, (belief, options, *_) in METHODS.items():
-        filtering = belief and gr.rkalman(problem, belief=belief(start, **options))
-        opt = filtering or gr.adamw(problem, **options)
+        prior = belief and belief(start, **options)
+        opt = gr.rkalman(problem, belief=prior) if prior else gr.adamw(problem, **options)
         theta, state, curve = start, opt.init(start), []
         for k, batch in enumerate(batches):
             theta, state, _ = opt.step(theta, state, x[batch], labels[batch])
@@ -56,6 +55,5 @@ if len(sys.argv) > 1:
     axes.set(title=f"test error online: mean and range of {SEEDS} seeds", xlabel="examples seen, each once")
     axes.set_yticks([0.02, 0.05, 0.1, 0.2, 0.5], ["2 %", "5 %", "10 %", "20 %", "50 %"])
     axes.minorticks_off()
-    axes.grid(color="0.9")
     axes.legend(loc="upper right")
     axes.figure.savefig(sys.argv[1], dpi=120)
