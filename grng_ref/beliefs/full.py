@@ -78,7 +78,9 @@ class FullBelief:
             noise_rows = xp.concat([identity(self.size, root), zero], axis=1)
             state_rows = xp.concat([-(root @ motion.deviation), root], axis=1)
         _, joint = qr_by_size(xp.concat([noise_rows, state_rows]))
-        return FullBelief(joint[self.size :, self.size :])
+        return FullBelief(
+            xp.asarray(joint[self.size :, self.size :], copy=True)
+        )  # a view would keep all of it
 
     def update(
         self, rows: Array, gradient: Array, *, targets: Array | None = None, precision: float = 0.0
