@@ -15,12 +15,14 @@ from .beliefs import (
     KalmanInfo,
     KalmanResult,
     LowRankBelief,
+    VarianceEstimate,
     block_diagonal_belief,
     diagonal_belief,
     full_belief,
     kalman_predict,
     kalman_update,
     low_rank_belief,
+    update_variance,
 )
 from .conventions import CONVENTIONS, Conventions
 from .curvature import Curvature, Structure, curvature, fisher, kfac_factors, kronecker_solve, solve
@@ -75,6 +77,7 @@ __all__ = [
     "SolveResult",
     "StepInfo",
     "Structure",
+    "VarianceEstimate",
     "__version__",
     "adamw",
     "asarray",
@@ -105,4 +108,5 @@ __all__ = [
     "sophia",
     "to_numpy",
     "two_layer",
+    "update_variance",
 ]

@@ -145,9 +145,41 @@ def check_gpu_or_numpy(names: Names, reference: Names) -> None:
     assert type(names["theta"]) is type(names["x"])
 
 
+def check_online_digits(names: Names) -> None:
+    """Accuracies by a forward pass in NumPy, one pass over training examples, beliefs by their states."""
+    x, labels, layers = names["x"], names["labels"], names["LAYERS"]
+    training = names["TRAINING"]
+    expected = {"full", "blocks", "low rank (16)", "diagonal", "precision", "AdamW"}
+    assert {name for name, *_ in names["runs"]} == set(names["curves"]) == expected
+    for name, seed, theta, state in names["runs"]:
+        order = np.random.default_rng(seed).permutation(len(x))
+        hidden, output = theta[: layers[0]].reshape(8, 65), theta[layers[0] :].reshape(10, 9)
+        a = np.tanh(x[order[training:]] @ hidden[:, :-1].T + hidden[:, -1])
+        found = np.argmax(a @ output[:, :-1].T + output[:, -1], axis=1)
+        accuracy = np.mean(found == labels[order[training:]])
+        assert accuracy == names["curves"][name][seed][-1]
+        assert accuracy > 0.6  # ten classes; after the 480 examples of a short run too
+        assert state.step * names["BATCH"] == training  # one pass
+        if name == "AdamW":
+            continue
+        information = state.information()
+        diagonal, block = np.diag(np.diag(information)), np.repeat([0, 1], layers)
+        across = information[block[:, None] != block]
+        assert (name in ("full", "low rank (16)")) == bool(np.any(across != 0.0))
+        assert ("diagonal" in name or name == "precision") == np.array_equal(information, diagonal)
+        if name == "full":  # every example once: its Fisher has rank 9 and a trace below |J|^2
+            prior = 1.0 / names["METHODS"][name][1]["prior_variance"]
+            values = np.linalg.eigvalsh(information)
+            assert values[0] >= prior * (1.0 - 1e-9)
+            # |abar|^2 <= 9 in the last layer and trace Om <= 1: its block gains at most 9 an example
+            last = np.trace(information[layers[0] :, layers[0] :]) - prior * layers[1]
+            assert 0.0 < last <= 9.0 * training
+
+
 CHECKS: dict[str, Callable[[Names], None]] = {
     "first_steps.py": check_first_steps,
     "foreign_architecture.py": check_foreign_architecture,
+    "online_digits.py": check_online_digits,
     "online_rkalman.py": check_online_rkalman,
     "structures_along_training.py": check_structures_along_training,
 }
@@ -159,6 +191,11 @@ PLANTED = [
     ("foreign_architecture.py", ("CLASSES, -1) / np.sqrt(N)", "CLASSES, -1)")),  # B of a sum, not a mean
     ("foreign_architecture.py", ("1.0 - hidden**2", "1.0 - hidden")),
     ("foreign_architecture.py", (".transpose(0, 2, 1)", "")),
+    ("online_digits.py", ("test, batches = order[TRAINING:]", "test, batches = order[:TRAINING]")),
+    ("online_digits.py", ("(gr.block_diagonal_belief", "(lambda m, blocks, **o: gr.full_belief(m, **o)")),
+    ("online_digits.py", ("in enumerate(batches)", "in enumerate(batches + batches)")),
+    ("online_digits.py", (".argmax(axis=1)", ".argmin(axis=1)")),
+    ("online_digits.py", ("labels[batch])", "labels[batch[::-1]])")),
     ("online_rkalman.py", ("gr.Gaussian(variance=NOISE_VARIANCE)", "gr.Gaussian()")),
     ("online_rkalman.py", ("np.eye(4) / PRIOR_VARIANCE", "np.eye(4)")),
     ("structures_along_training.py", ('"unitwise", "exact"', '"block_diagonal", "exact"')),
@@ -168,8 +205,14 @@ PLANTED = [
 ]
 
 
-SHORTER = {"structures_along_training.py": [("STEPS = 0.03, 20", "STEPS = 0.03, 2")]}
+SHORTER = {
+    "online_digits.py": [("= 5, 8, 1440, 15", "= 1, 8, 480, 15")],
+    "structures_along_training.py": [("STEPS = 0.03, 20", "STEPS = 0.03, 2")],
+}
 """What makes a script quick where its first steps are enough."""
+
+SLOW = {"online_digits.py"}
+"""Where the whole of it takes a minute: the short one is checked instead."""
 
 
 def test_every_example_is_checked() -> None:
@@ -178,7 +221,19 @@ def test_every_example_is_checked() -> None:
 
 @pytest.mark.parametrize("script", CHECKS)
 def test_example(script: str) -> None:
-    CHECKS[script](run(script))
+    CHECKS[script](run(script, replace=SHORTER[script] if script in SLOW else ()))
+
+
+def test_figure_of_digits(tmp_path: Path) -> None:
+    import_peer("matplotlib")
+    path = tmp_path / "figure.png"
+    names = run("online_digits.py", str(path), replace=SHORTER["online_digits.py"])
+    assert path.read_bytes().startswith(b"\x89PNG")
+    drawn = {line.get_label(): line for line in names["axes"].get_lines()}
+    assert set(drawn) == set(names["curves"])
+    for label, curve in names["curves"].items():
+        np.testing.assert_allclose(drawn[label].get_ydata(), 1.0 - np.mean(curve, axis=0), atol=1e-15)
+        np.testing.assert_array_equal(drawn[label].get_xdata(), [120, 240, 360, 480])
 
 
 def test_figure_of_structures(tmp_path: Path) -> None:

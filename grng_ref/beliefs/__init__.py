@@ -16,6 +16,7 @@ from .update import (
     log_evidence,
     observation,
 )
+from .variance import VarianceEstimate, update_variance
 
 __all__ = [
     "FORMS",
@@ -28,6 +29,7 @@ __all__ = [
     "KalmanResult",
     "LowRankBelief",
     "Observation",
+    "VarianceEstimate",
     "block_diagonal_belief",
     "diagonal_belief",
     "full_belief",
@@ -36,4 +38,5 @@ __all__ = [
     "log_evidence",
     "low_rank_belief",
     "observation",
+    "update_variance",
 ]

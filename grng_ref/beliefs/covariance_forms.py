@@ -192,7 +192,7 @@ class SquareRootCovarianceBelief(_CovarianceForm):
         step = None
         if targets is not None:  # [[S^{1/2}, 0], [K S^{1/2}, C_new]]
             step = array[m:, :m] @ solve_triangular(array[:m, :m], targets, lower=True)
-        return type(self)(array[m:, m:]), step
+        return type(self)(xp.asarray(array[m:, m:], copy=True)), step  # a view would keep all of it
 
     def _times(self, v: Array) -> Array:
         return self.matrix @ (transpose(self.matrix) @ v)

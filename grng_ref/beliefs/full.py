@@ -78,7 +78,9 @@ class FullBelief:
             noise_rows = xp.concat([identity(self.size, root), zero], axis=1)
             state_rows = xp.concat([-(root @ motion.deviation), root], axis=1)
         _, joint = qr_by_size(xp.concat([noise_rows, state_rows]))
-        return FullBelief(joint[self.size :, self.size :])
+        return FullBelief(
+            xp.asarray(joint[self.size :, self.size :], copy=True)
+        )  # a view would keep all of it
 
     def update(
         self, rows: Array, gradient: Array, *, targets: Array | None = None, precision: float = 0.0
@@ -101,8 +103,8 @@ class FullBelief:
         root, half = qr_append(self.root, rows, targets)
         if has_roundoff_pivot(root):
             raise NumericalError(
-                "the information matrix overflowed or is singular to working precision: the rows and the prior "
-                "leave a direction undetermined; lower the prior variance or use float64"
+                "the information matrix overflowed or is singular to working precision: the rows and the "
+                "prior leave a direction undetermined; lower the prior variance or use float64"
             )
         return FullBelief(root), half
 

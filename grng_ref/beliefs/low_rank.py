@@ -109,7 +109,8 @@ class LowRankBelief:
             left_out = columns[:, rank:]
             precisions = precisions + xp.sum(left_out * left_out, axis=1)
             require_finite("information", precisions)
-        return LowRankBelief(precisions, columns[:, :rank]), require_finite("step", step)
+        kept = xp.asarray(columns[:, :rank], copy=True)  # a view would keep the rest too
+        return LowRankBelief(precisions, kept), require_finite("step", step)
 
     def observed_covariance(self, rows: Array) -> Array:
         """``rows P rows^T`` (m, m), a square."""

@@ -32,4 +32,5 @@ NO_BAD_INPUT = {
     "SolveInfo": "a record that only the package fills",
     "SolveResult": "a record that only the package fills",
     "StepInfo": "a record that only the package fills",
+    "VarianceEstimate": "a record that only the package fills",
 }

@@ -196,5 +196,23 @@ TABLE: dict[str, list[tuple[Any, ...]]] = {
         ("infinite mean", lambda: gr.kalman_update(with_entry(THETA, -INF), BELIEF, B, G, num_examples=5),
          V_, "mean", "must be finite", "got NaN or infinite"),
     ],
+    "update_variance": [
+        ("a list for errors", lambda: gr.update_variance(None, [[1.0]], np.eye(1)[None]),
+         T_, "innovations", ARRAY, "got list"),
+        ("errors without outputs", lambda: gr.update_variance(None, np.ones(3), np.ones((3, 1, 1))),
+         V_, "innovations", "(any, any) = (examples, outputs)", "got (3,)"),
+        ("no error", lambda: gr.update_variance(None, np.ones((0, 2)), np.ones((0, 2, 2))),
+         V_, "innovations", "(any, any) = (examples, outputs)", "got (0, 2)"),
+        ("variances for covariances", lambda: gr.update_variance(None, np.ones((3, 2)), np.ones((3, 2))),
+         V_, "covariance", "(3, 2, 2) = (examples, outputs, outputs)", "got (3, 2)"),
+        ("NaN in the covariance",
+         lambda: gr.update_variance(None, np.ones((1, 1)), np.full((1, 1, 1), np.nan)),
+         V_, "covariance", "must be finite", "got NaN or infinite"),
+        ("a number for the estimate", lambda: gr.update_variance(1.0, np.ones((1, 1)), np.ones((1, 1, 1))),
+         T_, "estimate", "a VarianceEstimate or None", "got float"),
+        ("forgetting beyond 1",
+         lambda: gr.update_variance(None, np.ones((1, 1)), np.ones((1, 1, 1)), forgetting=1.5),
+         V_, "forgetting", "in (0, 1]", "got 1.5"),
+    ],
 }
 # fmt: on

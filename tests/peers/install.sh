@@ -45,5 +45,5 @@ for framework in jax torch; do
 done
 
 PYTHONPATH="$root/tests" "$folder/jax/bin/python" -c \
-    "import support; support.prepare_jax(); import kfac_jax, dynamax.nonlinear_gaussian_ssm"
+    "import support; support.prepare_jax(); import kfac_jax, dynamax.nonlinear_gaussian_ssm, pykalman"
 "$folder/torch/bin/python" -c "import torch, curvlinops, backpack, nngeometry"
