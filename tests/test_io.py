@@ -68,6 +68,7 @@ STATES = {
     "NaturalState with averages": KFAC.step(THETA, KFAC.init(THETA), X, Y)[1],
     "InverseResult": gr.inverse_root(np.array([[2.0, 0.5], [0.5, 1.0]]), order=2),
     "RKalmanState": RKALMAN.init(THETA),
+    "VarianceEstimate": gr.update_variance(None, np.array([[1.0], [2.0]]), np.zeros((2, 1, 1))),
     "BlockDiagonalBelief": gr.block_diagonal_belief(THETA, prior_variance=0.5, blocks=(1, THETA.size - 1)),
     "DiagonalBelief": gr.diagonal_belief(THETA, prior_variance=0.5),
     "LowRankBelief": gr.low_rank_belief(THETA, prior_variance=0.5, rank=2),

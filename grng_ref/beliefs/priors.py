@@ -72,11 +72,26 @@ def block_diagonal_belief(
 
     Parameters
     ----------
+    mean_like : array (P,)
+        Gives the size, library, dtype and device.
+    prior_variance : float
+        p0 > 0.
     blocks : sequence of int
         Sizes of the blocks, in the order of the parameters; their sum is P. A network's layers:
-        ``[layer.size for layer in problem.unpack(theta)]``.
+        ``[math.prod(layer.shape) for layer in problem.unpack(theta)]``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Bad arguments.
+
+    Notes
+    -----
+    Source: classical (Puskorius and Feldkamp 1991).
     """
     value = _prior(mean_like, prior_variance, -0.5)
+    if isinstance(blocks, str) or not isinstance(blocks, Sequence):
+        raise TypeError(f"blocks must be a sequence of integers, got {type(blocks).__name__}")
     sizes = [check_integer(f"blocks[{i}]", size, minimum=1) for i, size in enumerate(blocks)]
     if sum(sizes) != mean_like.shape[0]:
         raise ValueError(f"blocks must add up to {mean_like.shape[0]} parameters, got {sum(sizes)}")
@@ -90,8 +105,21 @@ def diagonal_belief(
 
     Parameters
     ----------
+    mean_like : array (P,)
+        Gives the size, library, dtype and device.
+    prior_variance : float
+        p0 > 0.
     projection : {"covariance", "precision"}
         What the posterior is projected on; see `DiagonalBelief`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Bad arguments.
+
+    Notes
+    -----
+    Source: classical; see `DiagonalBelief`.
     """
     value = _prior(mean_like, prior_variance, -1.0)
     check_choice("projection", projection, PROJECTIONS)
@@ -106,8 +134,21 @@ def low_rank_belief(mean_like: Array, *, prior_variance: float, rank: int) -> Lo
 
     Parameters
     ----------
+    mean_like : array (P,)
+        Gives the size, library, dtype and device.
+    prior_variance : float
+        p0 > 0.
     rank : int
         From 1 to P.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Bad arguments.
+
+    Notes
+    -----
+    Source: our reconstruction; see `LowRankBelief`.
     """
     value = _prior(mean_like, prior_variance, -1.0)
     size = mean_like.shape[0]
