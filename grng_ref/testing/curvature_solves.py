@@ -146,7 +146,7 @@ def methods_agree(case: CurvatureCase) -> None:
 
 
 def coefficients_do_not_change_the_solution(case: CurvatureCase) -> None:
-    """C with ``v = B^T c`` given; structures of other rows may refuse it."""
+    """C with ``v = B^T c`` given; a ValueError is allowed."""
     for batch in (case.small, case.large):
         built, dense, B = case.build(batch), case.dense(batch), batch.rows()
         if "exact" not in built.solvers:

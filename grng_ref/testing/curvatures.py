@@ -47,7 +47,7 @@ def check_curvature(
     null_space_is_kept                            ``v / a`` for v in the null space
     factored_damping_is_that_of_the_factors       ``(G + sqrt(a)/pi I) kron (A + pi sqrt(a) I)``
     methods_agree                                 all methods of one damping kind
-    coefficients_do_not_change_the_solution       c with ``v = B^T c`` given; structures of other rows may refuse it
+    coefficients_do_not_change_the_solution       c with ``v = B^T c`` given; a ValueError is allowed
     zero_damping_is_minimum_norm_or_an_error      never a wrong answer
     logdet_is_that_of_the_damped_matrix           every damping kind; a singular matrix is an error
     bad_arguments_are_refused                     names, damping, shapes, dtypes, NaN
