@@ -237,6 +237,7 @@ def qr_append(factor: Array, rows: Array, targets: Array | None = None) -> tuple
         return updated, half[:, 0]
     stacked = xp.concat([factor, rows], axis=0)
     basis, updated = xp.linalg.qr(stacked, mode="reduced")
+    updated = xp.reshape(xp.reshape(updated, (-1,)), (n, n))  # row-major, as a loaded state is
     return updated, None if targets is None else transpose(basis[n:, :]) @ targets
 
 
