@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..arrays import Array, check_representable, check_shape, like, namespace
+from ..arrays import Array, check_representable, check_shape, like, namespace, row_major_copy
 from ..arrays.linalg import identity, qr_append, quiet, solve_triangular, transpose
 from .base import check_observation, check_random_walk, check_rows, require_finite
 from .full import FullBelief
@@ -105,7 +105,7 @@ class LowRankBelief:
             white = deviations[:, None] * columns
             step = deviations * Stacked.of(white).step(deviations * gradient, targets)
             vectors, values, _ = xp.linalg.svd(columns, full_matrices=False)
-            columns = vectors * values[None, :]
+            columns = row_major_copy(vectors * values[None, :])  # as a loaded state is
             left_out = columns[:, rank:]
             precisions = precisions + xp.sum(left_out * left_out, axis=1)
             require_finite("information", precisions)
