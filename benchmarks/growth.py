@@ -1,8 +1,9 @@
 """Growth of time and memory with N, K, width and depth: ``python benchmarks/growth.py``.
 
 Fitted exponents (least squares of the logarithms, minimum of five runs) beside those of the numbers of
-operations and of entries held, fitted at the same sizes. The counts leave out the fixed cost of a call
-and the higher speed of larger products, which both lower the exponents of the time.
+operations and of entries held, fitted at the same sizes. Every task has sizes of its own, at which its
+large products take most of the time. The counts leave out the fixed cost of a call and the higher speed of
+larger products, which both lower the exponents of the time, and elementwise passes, slower than they count.
 """
 
 from __future__ import annotations
@@ -17,27 +18,48 @@ import numpy as np
 
 import grng_ref as gr
 
-# what grows -> the values, and (N, inputs, width, hidden layers, K) for a value
-SWEEPS: dict[str, tuple[tuple[int, ...], Callable[[int], tuple[int, int, int, int, int]]]] = {
-    "N": ((128, 256, 512), lambda v: (v, 20, 24, 1, 4)),
-    "K": ((4, 8, 16), lambda v: (64, 20, 24, 1, v)),
-    "width": ((24, 40, 64), lambda v: (64, v, v, 1, 4)),
-    "depth": ((2, 4, 8), lambda v: (64, 16, 16, v, 4)),
+Sizes = tuple[int, int, int, int, int]
+"""N, inputs, width, hidden layers, K."""
+
+# task -> what grows -> the values, and the sizes for a value
+SWEEPS: dict[str, dict[str, tuple[tuple[int, ...], Callable[[int], Sizes]]]] = {
+    "exact Fisher": {
+        "N": ((2048, 4096, 8192), lambda v: (v, 20, 24, 1, 4)),
+        "K": ((16, 32, 64), lambda v: (1024, 20, 24, 1, v)),
+        "width": ((32, 48, 72), lambda v: (512, v, v, 1, 4)),
+        "depth": ((2, 4, 8), lambda v: (512, 24, 24, v, 4)),
+    },
+    "Gram direction": {
+        "N": ((512, 1024, 2048), lambda v: (v, 20, 24, 1, 4)),
+        "K": ((32, 64, 128), lambda v: (64, 20, 24, 1, v)),
+        "width": ((256, 512, 1024), lambda v: (256, v, v, 1, 4)),
+        "depth": ((2, 4, 8), lambda v: (256, 256, 256, v, 4)),
+    },
+    "K-FAC factors": {
+        "N": ((8192, 16384, 32768), lambda v: (v, 64, 64, 1, 4)),
+        "K": ((16, 32, 64), lambda v: (1024, 64, 64, 1, v)),
+        "width": ((512, 1024, 2048), lambda v: (512, v, v, 1, 4)),
+        "depth": ((2, 4, 8), lambda v: (1024, 128, 128, v, 4)),
+    },
 }
 
 
 def counts(n: int, inputs: int, width: int, depth: int, k: int) -> dict[str, tuple[float, float]]:
-    """Leading operations and entries of each task."""
+    """Operations and entries of each task: leading terms in every one of the sizes."""
     sizes = (inputs, *[width] * depth, k)
     layers = [(a + 1, d) for a, d in pairwise(sizes)]
     parameters, rows = sum(a * d for a, d in layers), n * k
-    signals = n * sum(a + k * d for a, d in layers)
+    forward = 2 * n * parameters
+    backward = 2 * rows * sum(a * d for a, d in layers[1:])
+    held = n * sum(a + k * d for a, d in layers) + rows * k
+    outer = n * max(a**2 + d**2 for a, d in layers)
     gram = sum(2 * rows**2 * (d + 1) + 2 * n**2 * a for a, d in layers) + rows**3 / 3
     kfac = sum(2 * n * a**2 + 2 * rows * d**2 for a, d in layers)
     return {
-        "exact Fisher": (n * parameters**2, parameters**2),
-        "Gram direction": (gram, rows**2),
-        "K-FAC factors": (kfac, signals + sum(a**2 + d**2 for a, d in layers)),
+        "exact Fisher": (n * parameters**2 + backward, parameters**2 + outer + held),
+        # the gradient, the direction, and two products for its residual each pass once through the layers
+        "Gram direction": (gram + backward + 5 * forward, 3 * rows**2 + held + parameters),
+        "K-FAC factors": (kfac + backward + forward, held + sum(a**2 + d**2 for a, d in layers)),
     }
 
 
@@ -80,16 +102,16 @@ def exponent(values: tuple[int, ...], costs: list[float]) -> float:
 
 def main() -> None:
     """Measure and print the table."""
-    print(f"{'':16s}{'':22s}{'time':>18s}{'memory':>18s}")
-    print(f"{'task':16s}{'grows':22s}{'fitted':>9s}{'predict':>9s}{'fitted':>9s}{'predict':>9s}")
-    for sweep, (values, case) in SWEEPS.items():
-        costs = [{task: cost(call) for task, call in calls(*case(v)).items()} for v in values]
-        expected = [counts(*case(v)) for v in values]
-        for task in expected[0]:
-            fits = [exponent(values, [c[task][i] for c in costs]) for i in (0, 1)]
-            predicted = [exponent(values, [c[task][i] for c in expected]) for i in (0, 1)]
-            shown = "".join(f"{fit:9.2f}{p:9.2f}" for fit, p in zip(fits, predicted, strict=True))
-            print(f"{task:16s}{sweep + ' ' + str(values):22s}{shown}")
+    print(f"{'':16s}{'':26s}{'time':>18s}{'memory':>18s}")
+    print(f"{'task':16s}{'grows':26s}{'fitted':>9s}{'predict':>9s}{'fitted':>9s}{'predict':>9s}")
+    for task, sweeps in SWEEPS.items():
+        for sweep, (values, case) in sweeps.items():
+            costs = [cost(calls(*case(v))[task]) for v in values]
+            expected = [counts(*case(v))[task] for v in values]
+            pairs = zip(zip(*costs, strict=True), zip(*expected, strict=True), strict=True)
+            fits = [(exponent(values, list(found)), exponent(values, list(told))) for found, told in pairs]
+            shown = "".join(f"{fit:9.2f}{predicted:9.2f}" for fit, predicted in fits)
+            print(f"{task:16s}{sweep + ' ' + str(values):26s}{shown}", flush=True)
 
 
 if __name__ == "__main__":

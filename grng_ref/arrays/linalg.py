@@ -204,6 +204,13 @@ def eigh(matrix: Array) -> tuple[Array, Array]:
     return values, vectors
 
 
+def leading_pair_of_tridiagonal(diagonal: list[float], beside: list[float]) -> tuple[float, list[float]]:
+    """The largest eigenvalue and its unit eigenvector of a symmetric tridiagonal matrix of host numbers."""
+    last = len(diagonal) - 1
+    values, vectors = scipy.linalg.eigh_tridiagonal(diagonal, beside, select="i", select_range=(last, last))
+    return float(values[0]), [float(entry) for entry in vectors[:, 0]]
+
+
 def qr_append(factor: Array, rows: Array, targets: Array | None = None) -> tuple[Array, Array | None]:
     """The upper triangular R with ``R^T R = factor^T factor + rows^T rows``, by orthogonal transformations.
 

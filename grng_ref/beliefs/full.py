@@ -103,8 +103,8 @@ class FullBelief:
         root, half = qr_append(self.root, rows, targets)
         if has_roundoff_pivot(root):
             raise NumericalError(
-                "the information matrix overflowed or is singular to working precision: the rows and the prior "
-                "leave a direction undetermined; lower the prior variance or use float64"
+                "the information matrix overflowed or is singular to working precision: the rows and the "
+                "prior leave a direction undetermined; lower the prior variance or use float64"
             )
         return FullBelief(root), half
 

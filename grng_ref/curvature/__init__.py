@@ -50,6 +50,7 @@ __all__ = [
     "TridiagonalKFAC",
     "TridiagonalKFACStructure",
     "UnitwiseStructure",
+    "build_curvature",
     "curvature",
     "find_structure",
     "fisher",
@@ -98,7 +99,7 @@ def curvature(
     for name, arrays in (("activations", activations), ("score_signals", score_signals)):
         if isinstance(arrays, tuple | list) and arrays:
             check_finite(**{f"{name}[{i}]": array for i, array in enumerate(arrays)})
-    return _build(built, activations, score_signals)
+    return build_curvature(built, activations, score_signals)
 
 
 def fisher(
@@ -149,18 +150,24 @@ def fisher(
     built = find_structure(structure)
     options = {"kind": kind, "samples": samples, "num_samples": num_samples, "rng": rng}
     signals = problem.score_signals(theta, x, y, **options)
-    return _build(built, problem.activations(theta, x), signals)
+    return build_curvature(built, problem.activations(theta, x), signals)
 
 
-def _build(structure: Structure, activations: tuple[Array, ...], signals: tuple[Array, ...]) -> Curvature:
+def build_curvature(
+    structure: Structure, activations: tuple[Array, ...], signals: tuple[Array, ...]
+) -> Curvature:
     """The curvature, or a NumericalError where products of finite numbers overflowed.
 
     No entry of a positive semidefinite matrix is larger than the largest one on its diagonal.
     """
-    with quiet():
-        built = structure.build(activations, signals)
-        diagonal = built.diagonal()
+    message = "the curvature overflowed: activations or score_signals are too large"
+    try:
+        with quiet():
+            built = structure.build(activations, signals)
+            diagonal = built.diagonal()
+    except NumericalError as error:  # where a factor is decomposed, nothing can be built
+        raise NumericalError(f"{message} ({error})") from error
     xp = namespace(diagonal=diagonal)
     if not bool(xp.all(xp.isfinite(diagonal))):
-        raise NumericalError("the curvature overflowed: activations or score_signals are too large", built)
+        raise NumericalError(message, built)
     return built

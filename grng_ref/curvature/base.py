@@ -63,6 +63,10 @@ class Curvature:
         method = self._auto(damping, kind)
         return lambda r: self._solve(r, damping, kind, method, None).x
 
+    def _check_coefficients(self, v: Array, coefficients: Array) -> None:
+        """Raise a ValueError for a c that cannot be that of v; without rows, only its shape is seen."""
+        check_shape("coefficients", coefficients, (None,), "one entry a score row")
+
     def _terms(self, coefficients: Array | None) -> float:
         """``|B|_F |c|``, the size of the terms of ``v = B^T c``; 0 without c. ``|B|_F^2`` is the trace."""
         return 0.0 if coefficients is None else math.sqrt(float(self.trace())) * norm(coefficients)
@@ -184,7 +188,10 @@ def solve(
         What the structure has; the result names what ran. ``"auto"`` chooses by cost, and takes the
         eigenbasis where Cholesky finds the damped matrix singular.
     coefficients : array (rows,), optional
-        c with ``v = B^T c``, where known; used by the Gram form.
+        c with ``v = B^T c``, where known: the Gram form solves from it, and every method allows for the
+        roundoff ``n eps |B|_F |c|`` that v was summed with. The full Fisher checks it. The other structures
+        keep no score rows and **trust** it: with a c that is too large they call v roundoff, and
+        "converged" says nothing.
     preconditioner : Curvature, optional
         Of any structure, of the same size; for ``method="cg"`` and a > 0. Its own damped solve is the
         preconditioner.
@@ -192,7 +199,8 @@ def solve(
     Raises
     ------
     TypeError, ValueError
-        Bad arguments; a method or damping kind that the structure does not have (the message lists them).
+        Bad arguments; a method or damping kind that the structure does not have (the message lists them);
+        coefficients that the structure can see are not those of v.
     """
     if not isinstance(curvature, Curvature):
         raise TypeError(
@@ -201,6 +209,8 @@ def solve(
     xp = namespace(curvature=curvature._template, v=v, coefficients=coefficients)
     check_shape("v", v, (curvature.shape[0],), "one entry a parameter")
     check_finite(v=v, coefficients=coefficients)
+    if coefficients is not None:
+        curvature._check_coefficients(v, coefficients)
     a = check_real("damping", damping, minimum=0.0)
     kind = curvature._damping_kind(damping_kind)
     check_choice("method", method, ("auto", *curvature.solvers[kind]))

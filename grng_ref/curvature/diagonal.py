@@ -46,7 +46,7 @@ class DiagonalFisher(Curvature):
         return self.values
 
     def _logdet(self, damping: float, damping_kind: str) -> float:
-        return logdet_of_spectrum(self.values, damping, cut=0.0)
+        return logdet_of_spectrum(self.values, damping, zeros=self.values <= 0.0, roundoff=0.0)
 
     def _auto(self, damping: float, damping_kind: str) -> str:
         return "eigh"

@@ -42,9 +42,26 @@ class EigenbasisLayer:
 
     @property
     def roundoff(self) -> float:
-        """Moments up to this cannot be told from zero."""
+        """A damping up to this cannot be told from zero."""
         largest = float(namespace(s=self.moments).max(self.moments))
         return max(self.moments.shape) * epsilon(self.moments) * largest
+
+    def zero_up_to(self, A: Array, G: Array) -> Array:
+        """Moments up to this (d_out, d_in[+1]) cannot be told from zero: ``n eps (g_i a_max + g_max a_j)``.
+
+        With the factors' eigenvalues, each at least its own roundoff: an eigenvector of a_j turns by
+        ``eps a_max / a_j``, and the moment, of size ``g_i a_j``, moves by as much.
+        """
+        xp = namespace(A=A)
+        unit = max(self.moments.shape) * epsilon(A)
+
+        def spectrum(factor: Array, basis: Array) -> tuple[Array, float]:
+            values = xp.sum(basis * (factor @ basis), axis=0)
+            top = float(xp.max(values))
+            return xp.where(values > unit * top, values, xp.full_like(values, unit * top)), top
+
+        (a_values, a_top), (g_values, g_top) = spectrum(A, self.a_basis), spectrum(G, self.g_basis)
+        return unit * (a_top * g_values[:, None] + g_top * a_values[None, :])
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,10 +120,11 @@ class EKFAC(Curvature):
         return xp.concat([xp.reshape(square, (-1,)) for square in squares])
 
     def _logdet(self, damping: float, damping_kind: str) -> float:
-        return sum(
-            logdet_of_spectrum(one.moments, damping, cut=0.0 if damping > 0.0 else one.roundoff)
-            for one in self.layers
-        )
+        total = 0.0
+        for one, pair in zip(self.layers, self.factors, strict=True):
+            zeros = one.moments <= one.zero_up_to(*pair)
+            total += logdet_of_spectrum(one.moments, damping, zeros=zeros, roundoff=one.roundoff)
+        return total
 
     def _auto(self, damping: float, damping_kind: str) -> str:
         return "eigh"
@@ -127,12 +145,14 @@ class EKFAC(Curvature):
         self, v: Array, damping: float, damping_kind: str, method: str, coefficients: Array | None
     ) -> SolveResult:
         matrices = [layer[0, :, :] for layer in layer_matrices(v[:, None], self.shapes)]
-        pairs, terms = zip(self.layers, matrices, strict=True), self._terms(coefficients)
-        return join_results([_solve_layer(one, part, damping, terms) for one, part in pairs])
+        layers, terms = zip(self.layers, self.factors, matrices, strict=True), self._terms(coefficients)
+        return join_results(
+            [_solve_layer(one, part, damping, terms, one.zero_up_to(*pair)) for one, pair, part in layers]
+        )
 
 
-def _solve_layer(one: EigenbasisLayer, v: Array, damping: float, terms: float) -> SolveResult:
-    inverse, rank = spectral_inverse(one.moments, damping, cut=one.roundoff)
+def _solve_layer(one: EigenbasisLayer, v: Array, damping: float, terms: float, cut: Array) -> SolveResult:
+    inverse, rank = spectral_inverse(one.moments, damping, cut=cut)
     undamped = damping == 0.0
     return refine(
         lambda x: one.rotate_back(one.moments * one.rotate(x)) + damping * x,
@@ -161,7 +181,13 @@ class EKFACStructure:
         return EKFAC(layers, factors)
 
     def average(self, old: EKFAC, new: EKFAC, weight: float) -> EKFAC:
-        """Factors averaged, their eigenbasis, and in it the diagonal of ``(1 - weight) old + weight new``."""
+        """Factors averaged, their eigenbasis Q, and in it the diagonal of ``(1 - weight) old + weight new``.
+
+        Of the matrices, that is: ``s = diag(Q^T ((1 - weight) old + weight new) Q)``. What is off the
+        diagonal in the new basis is dropped at every average, so a moving average of moments is this
+        recursion, and the weighted sum of its terms only as far as the basis does not turn. The factors'
+        average is linear.
+        """
         factors = average_factors(old.factors, new.factors, weight)
         layers = []
         for (A, G), one, other in zip(factors, old.layers, new.layers, strict=True):

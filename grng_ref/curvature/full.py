@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..arrays import Array, NumericalError, check_shape, namespace
+from ..arrays import Array, NumericalError, check_shape, epsilon, namespace
 from ..arrays.linalg import (
     add_to_diagonal,
     cholesky,
@@ -15,9 +15,17 @@ from ..arrays.linalg import (
     eigh,
     is_singular,
     norm,
+    quiet,
     transpose,
 )
-from ..solvers import SolveResult, solve_cholesky, solve_eigenbasis, solve_gram, solve_newton_schulz
+from ..solvers import (
+    ACCEPTED_RESIDUAL,
+    SolveResult,
+    solve_cholesky,
+    solve_eigenbasis,
+    solve_gram,
+    solve_newton_schulz,
+)
 from ..solvers.gram import GramSolver
 from ..solvers.result import Apply
 from .base import Curvature
@@ -71,6 +79,18 @@ class FullFisher(Curvature):
             return (size - rows) * math.log(damping) + logdet_dense(self.rows.gram(), damping)
         return logdet_dense(self.to_dense(), damping)
 
+    def _check_coefficients(self, v: Array, coefficients: Array) -> None:
+        """Raise a ValueError unless ``v = B^T c``, up to what an accepted residual may hide."""
+        check_shape("coefficients", coefficients, self.rows.shape[:1], "one entry a score row")
+        with quiet():
+            distance = norm(v - self.rows.rmatvec(coefficients))
+            roundoff = ACCEPTED_RESIDUAL * max(self.rows.shape) * epsilon(v) * self._terms(coefficients)
+        if distance > roundoff:
+            raise ValueError(
+                f"coefficients must satisfy v = B^T c, got |v - B^T c| = {distance:.3g} where roundoff "
+                f"explains {roundoff:.3g}"
+            )
+
     def _auto(self, damping: float, damping_kind: str) -> str:
         rows, size = self.rows.shape
         if rows <= size:
@@ -86,8 +106,6 @@ class FullFisher(Curvature):
     def _solve(
         self, v: Array, damping: float, damping_kind: str, method: str, coefficients: Array | None
     ) -> SolveResult:
-        if coefficients is not None:
-            check_shape("coefficients", coefficients, self.rows.shape[:1], "one entry a score row")
         if method == "gram":
             return solve_gram(self.rows, v, damping=damping, coefficients=coefficients)
         return DENSE_SOLVERS[method](self.to_dense(), v, damping=damping, terms=self._terms(coefficients))

@@ -301,7 +301,7 @@ class KroneckerFactored(Curvature):
         return xp.concat([kron(diagonal(G), diagonal(A)) for A, G in self.factors])
 
     def _logdet(self, damping: float, damping_kind: str) -> float:
-        if damping_kind == "factored" or damping == 0.0:  # undamped, the kinds are the same
+        if damping_kind == "factored" and damping > 0.0:  # undamped, the kinds are the same
             total = 0.0
             for A, G in self.factors:
                 damped_a, damped_g = damped_factors(A, G, damping)
@@ -336,9 +336,13 @@ class KroneckerFactored(Curvature):
 
 
 def _logdet_exact(A: Array, G: Array, damping: float) -> float:
-    products = eigh(G)[0][:, None] * eigh(A)[0][None, :]
-    largest = float(namespace(A=A).max(products)) + damping
-    return logdet_of_spectrum(products, damping, cut=max(A.shape[0], G.shape[0]) * epsilon(A) * largest)
+    """By the rule of `_eigen_inverse`: zero is what a factor cannot tell from zero."""
+    xp = namespace(A=A)
+    a_values, g_values = eigh(A)[0], eigh(G)[0]
+    kept = truncated_inverse(g_values, 0.0)[:, None] * truncated_inverse(a_values, 0.0)[None, :]
+    products = g_values[:, None] * a_values[None, :]
+    roundoff = max(products.shape) * epsilon(A) * float(xp.max(xp.abs(products)))
+    return logdet_of_spectrum(products, damping, zeros=kept == 0.0, roundoff=roundoff)
 
 
 Factors = tuple[tuple[Array, Array], ...]

@@ -18,6 +18,7 @@ measured with them shares no error with the solve.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -347,9 +348,9 @@ def _divide(root: Array, v: Array, *, transposed: bool) -> Array:
 
 def _frobenius_norm(curvature: TridiagonalKFAC) -> float:
     """Frobenius norm of the tridiagonal blocks: no more than that of the matrix."""
-    own = sum((norm(A) * norm(G)) ** 2 for A, G in curvature.factors)
-    between = sum((norm(A) * norm(G)) ** 2 for A, G in curvature.neighbours)
-    return float((own + 2.0 * between) ** 0.5)
+    own = [norm(A) * norm(G) for A, G in curvature.factors]
+    between = [norm(A) * norm(G) for A, G in curvature.neighbours]
+    return math.hypot(*own, *between, *between)  # a float's ** raises OverflowError
 
 
 def _shapes(factors: Sequence[Pair]) -> list[tuple[int, int]]:

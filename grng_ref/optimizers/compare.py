@@ -40,7 +40,8 @@ def compare(
     curvature : Curvature, optional
         C, for example the full Fisher.
     damping : float
-        Exact damping of the model.
+        Exact damping of the model. Not for a curvature without it: give its own damped operator
+        (``curvature.damped(a)`` of block-tridiagonal K-FAC) with damping 0.
 
     Raises
     ------
@@ -70,8 +71,14 @@ def compare(
             raise ValueError(
                 f"curvature must have shape {tuple(delta.shape) * 2} for this delta, got {curvature.shape}"
             )
-        expected = _predicted_decrease(reference, gradient, curvature, damping)
-        achieved = _predicted_decrease(delta, gradient, curvature, damping)
+        if damping > 0.0 and "exact" not in curvature.solvers:
+            raise ValueError(
+                f"damping must be 0 for {type(curvature).__name__}, which has no exact damping, got "
+                f"{damping}; give curvature its damped operator, such as C.damped(a)"
+            )
+        scales = length, max(norm(gradient), length)
+        expected = _predicted_decrease(reference, gradient, curvature, damping, scales)
+        achieved = _predicted_decrease(delta, gradient, curvature, damping, scales)
         ratio = achieved / expected if expected != 0.0 else None
         if ratio is not None and not math.isfinite(ratio):
             raise NumericalError(f"the decrease ratio overflowed: decreases {achieved:g} and {expected:g}")
@@ -96,7 +103,17 @@ def _cosine(a: Array, b: Array) -> float | None:
     return float(namespace(a=a).sum((a / lengths[0]) * (b / lengths[1])))
 
 
-def _predicted_decrease(step: Array, gradient: Array, curvature: Curvature, damping: float) -> float:
+def _predicted_decrease(
+    step: Array, gradient: Array, curvature: Curvature, damping: float, scales: tuple[float, float]
+) -> float:
+    """The decrease over the product of two scales, of steps and of gradients.
+
+    Step and gradient enter as unit vectors: products of small entries would underflow in the arrays' dtype.
+    """
     xp = namespace(step=step)
-    curved = curvature @ step + damping * step
-    return -float(xp.sum(step * (gradient + 0.5 * curved)))
+    lengths = norm(step), norm(gradient)
+    unit, slope = step / (lengths[0] or 1.0), gradient / (lengths[1] or 1.0)
+    linear = float(xp.sum(unit * slope))
+    quadratic = float(xp.sum(unit * (curvature @ unit))) + damping * float(xp.sum(unit * unit))
+    size = lengths[0] / scales[0]
+    return -size * (lengths[1] / scales[1] * linear + 0.5 * size * (scales[0] / scales[1]) * quadratic)

@@ -15,8 +15,16 @@ from ..arrays import (
     namespace,
     row_major_copy,
 )
-from ..arrays.linalg import norm
-from ..curvature import Curvature, Structure, find_structure, raise_on_failure, solve
+from ..arrays.linalg import norm, quiet
+from ..curvature import (
+    STRUCTURES,
+    Curvature,
+    Structure,
+    build_curvature,
+    find_structure,
+    raise_on_failure,
+    solve,
+)
 from ..directions import gradient_difference, regularized_gradient, ring_damping
 from ..problem import Problem
 from .base import (
@@ -28,6 +36,7 @@ from .base import (
     check_state,
     check_theta,
     refuse_draws,
+    require_finite,
     value_at,
 )
 from .options import CurvatureOptions, Regularization
@@ -107,7 +116,7 @@ class NaturalGradient(SteppingOptimizer):
         TypeError, ValueError
             Bad arguments.
         NumericalError
-            The solve failed; carries the StepInfo.
+            The solve failed or the step overflowed: carries the StepInfo. The curvature overflowed.
         """
         check_state(state, NaturalState, "opt")
         refuse_draws("opt", probes=probes)
@@ -132,14 +141,12 @@ class NaturalGradient(SteppingOptimizer):
             method=self.curvature.method,
             coefficients=coefficients,
         )
-        moved = self._with_momentum(-lr * result.x, state)
-        delta = moved - (lr * self.weight_decay) * theta if self.weight_decay > 0.0 else moved
         info = StepInfo(
             step=state.step,
             loss=float(view.loss),
             gradient_norm=gradient_norm,
             damping=damping,
-            step_norm=norm(delta) if result.success else None,
+            step_norm=None,
             solve=SolveInfo.of(result),
             samples=view.samples,
         )
@@ -147,7 +154,11 @@ class NaturalGradient(SteppingOptimizer):
             raise_on_failure(result, damping)
         except NumericalError as error:
             raise NumericalError(f"step {state.step}: {error}", info) from None
-        return delta, self._next_state(state, view, moved), info
+        with quiet():
+            moved = self._with_momentum(-lr * result.x, state)
+            delta = moved - (lr * self.weight_decay) * theta if self.weight_decay > 0.0 else moved
+        require_finite(info, delta=delta)
+        return delta, self._next_state(state, view, moved), info._replace(step_norm=norm(delta))
 
     # --- inner functions -----------------------------------------------------------------------------
 
@@ -167,10 +178,13 @@ class NaturalGradient(SteppingOptimizer):
             num_samples=options.num_samples,
             rng=host_generator([self.seed, state.step]),
         )
-        built = find_structure(options.structure).build(at.activations, at.signals)
+        structure = find_structure(options.structure)
+        built = build_curvature(structure, at.activations, at.signals)
         if kept is None or options.ema is None:
             refreshes = 1 if kept is None else state.refreshes + 1
-            return _View(at.loss, at.gradient, at.coefficients, at.samples, built, refreshes)
+            # A structure of the user's may be made of other rows, of which c says nothing.
+            coefficients = at.coefficients if structure in STRUCTURES.values() else None
+            return _View(at.loss, at.gradient, coefficients, at.samples, built, refreshes)
         average = options.average(kept, built, state.refreshes + 1)
         return _View(at.loss, at.gradient, None, at.samples, average, state.refreshes + 1)
 
@@ -236,7 +250,8 @@ def ngd(
     ema : float, optional
         beta in (0, 1): C is the moving average of the structure's factors (for K-FAC of A and G separately),
         ``(1 - beta) sum_s beta^(t-s) C_s / (1 - beta^t)`` after t of them. The division corrects the bias of
-        a start at zero: the weights sum to one, and the first average is the first curvature. ``None``: C of
+        a start at zero: the weights sum to one, and the first average is the first curvature. EKFAC's
+        moments alone follow a recursion that is not this sum, see `EKFACStructure.average`. ``None``: C of
         this step only.
     refresh : int
         C is built anew (and averaged) at steps 0, k, 2k, ..., and used unchanged in between.

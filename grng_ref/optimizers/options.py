@@ -80,6 +80,8 @@ class CurvatureOptions:
     def average(self, old: Curvature, new: Curvature, count: int) -> Curvature:
         """The bias-corrected moving average after ``count`` refreshes, from the one before and the newest.
 
+        One step of the recursion ``structure.average(old, new, (1 - beta) / (1 - beta^count))``: of what is
+        averaged linearly the closed form of `average_weight`, of EKFAC's moments not.
         ``ema`` must be given.
         """
         weight = average_weight(self.ema, count) if self.ema is not None else 1.0

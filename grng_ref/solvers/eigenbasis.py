@@ -21,10 +21,10 @@ def truncated_inverse(values: Array, damping: float) -> Array:
     return xp.concat([xp.zeros_like(values[:dropped]), 1.0 / (values[dropped:] + damping)])
 
 
-def spectral_inverse(values: Array, damping: float, *, cut: float) -> tuple[Array, int]:
+def spectral_inverse(values: Array, damping: float, *, cut: float | Array) -> tuple[Array, int]:
     """``1 / (eigenvalue + a)``, at a = 0 zero for eigenvalues up to ``cut``; and how many exceed it.
 
-    For nonnegative eigenvalues of any shape and order.
+    For nonnegative eigenvalues of any shape and order; ``cut`` is one number, or one an eigenvalue.
     """
     xp = namespace(values=values)
     kept = values > cut
@@ -41,11 +41,16 @@ def where_zero(inverse: Array) -> Array:
     return xp.astype(inverse == 0.0, inverse.dtype)
 
 
-def logdet_of_spectrum(values: Array, damping: float, *, cut: float) -> float:
-    """``sum log(eigenvalue + a)``, or a NumericalError where one is not above ``cut``."""
+def logdet_of_spectrum(values: Array, damping: float, *, zeros: Array, roundoff: float) -> float:
+    """``sum log(eigenvalue + a)``, or a NumericalError where one of them cannot be known.
+
+    ``zeros``: which eigenvalues cannot be told from zero. They need an a that can be told from zero,
+    above ``roundoff``; without one a larger a is never refused where a smaller one is not.
+    """
     xp = namespace(values=values)
     shifted = values + damping
-    if not float(xp.min(shifted)) > cut:
+    unknown = damping <= roundoff and bool(xp.any(zeros))
+    if unknown or not float(xp.min(shifted)) > 0.0:
         raise NumericalError(f"logdet at damping {damping:g}: the damped matrix is not positive definite")
     return float(xp.sum(xp.log(shifted)))
 

@@ -47,6 +47,7 @@ def _passes(forgetting: float, k: np.ndarray) -> np.ndarray:
 
 
 def _condition(steps: list[FilterStep]) -> float:
+    """Of Y. The fit of a least-squares problem feels its root only, the condition of what is factored."""
     return max(float(np.linalg.cond(step.covariance)) for step in steps)
 
 
@@ -73,7 +74,7 @@ def closed_form_of_residuals(run: Run, num_examples: int, steps: int, forgetting
     def check(forgetting: float) -> list[Finding]:
         records = _repeated(instance, steps, forgetting=forgetting)
         residuals = _residuals(instance, records, basis)
-        limit = roundoff(run, condition=_condition(records), terms=steps)
+        limit = roundoff(run, condition=_condition(records) ** 0.5, terms=steps)
         k = np.arange(1, steps + 1)
 
         def finding(extra: int = 0, prior: float = 1.0) -> Finding:
@@ -99,14 +100,14 @@ def closed_form_of_residuals(run: Run, num_examples: int, steps: int, forgetting
     "e_j = phi e_{j-1} + gam_j, e_0 = 1/p0.",
     source="our reconstruction (linearised theory of R-Kalman)",
     kind="identity",
-    params={"num_examples": 4, "steps": 15, "forgettings": [1.0, 0.9], "rho": 0.02},
+    params={"num_examples": 4, "steps": 15, "forgettings": [1.0, 0.9], "rho": 0.1},
 )
 def product_form_of_residuals(
     run: Run, num_examples: int, steps: int, forgettings: list[float], rho: float
 ) -> Finding:
     """Fails if the regularization enters the information otherwise, is forgotten, or is counted as data.
 
-    gam_j from the filter's own gradients. Control: their norm not squared.
+    gam_j from the filter's own gradients. Control: its N left out.
     """
     instance = linear_gaussian(run, (4, 1), num_examples=num_examples, key=72)
     values, basis = np.linalg.eigh(design(instance) @ design(instance).T)
@@ -117,13 +118,13 @@ def product_form_of_residuals(
         norms = (
             np.array([np.linalg.norm(step.moments(instance.problem)[1]) for step in records]) / num_examples
         )
-        limit = roundoff(run, condition=_condition(records), terms=steps)
+        limit = roundoff(run, condition=_condition(records) ** 0.5, terms=steps)
 
-        def finding(power: int) -> Finding:
+        def finding(count: int) -> Finding:
             e, D = 1 / PRIOR_VARIANCE, np.full(len(values), 1 / PRIOR_VARIANCE)
             expected = [residuals[0]]
             for added, passes in zip(
-                num_examples * rho * norms**power, _passes(forgetting, np.arange(1, steps + 1)), strict=True
+                count * rho * norms**2, _passes(forgetting, np.arange(1, steps + 1)), strict=True
             ):
                 before, e = D, forgetting * e + added
                 D = e + passes * values / NOISE_VARIANCE
@@ -136,7 +137,7 @@ def product_form_of_residuals(
                 detail=f"{instance.name}, {steps} passes, forgetting {forgetting:g}, rho {rho:g}",
             )
 
-        return finding(2).with_control(finding(1))
+        return finding(num_examples).with_control(finding(1))
 
     return combine(check(forgetting) for forgetting in forgettings)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 import grng_ref as gr
 from proofs_check import Finding, Run, claim, combine, identity, inequality
+from proofs_check.damping import damped_matrix
 from proofs_check.data import Instance, digits, on_host, synthetic
 from proofs_check.tolerance import as_slack, roundoff
 
@@ -67,7 +68,8 @@ def rho_zero(
 
 @claim(
     "ring-damps-by-the-squared-gradient-norm",
-    statement="RING's step is -eta (F + (lam + rho |g|^2) I)^{-1} g.",
+    statement="RING's step is -eta (F + (lam + rho |g|^2) I)^{-1} g; with factored damping the whole of "
+    "lam + rho |g|^2 is factored.",
     source="paper (quadratic model with curvature F + rho |grad L|^2 I)",
     kind="identity",
     params={"num_examples": 48, "sizes": [64, 8, 10], "dampings": [0.0, 0.01], "rhos": [0.1, 1.0, 10.0]},
@@ -77,7 +79,9 @@ def ring_damping(
 ) -> Finding:
     """Fails if the norm is not squared, is of another gradient, or is not added to the mean curvature.
 
-    Reference: LU of the dense damped matrix in float64. Control: rho |g| in place of rho |g|^2.
+    Reference: LU of the dense damped matrix in float64, factored damping (of K-FAC, the optimal Kronecker
+    product and block-tridiagonal K-FAC) with the structure's own factors. Control of each: rho |g| in place
+    of rho |g|^2.
     """
     instance = digits(run, sizes, num_examples=num_examples, key=(52,))
     dense, g = instance.dense_fisher(), on_host(instance.gradient())
@@ -98,7 +102,27 @@ def ring_damping(
 
         return finding(rho * length**2).with_control(finding(rho * length))
 
-    return combine(check(damping, rho) for damping in dampings for rho in rhos)
+    def factored(structure: str, damping: float, rho: float) -> Finding:
+        ring = gr.ring(
+            instance.problem, lr=0.5, damping=damping, rho=rho, structure=structure, damping_kind="factored"
+        )
+        step, curvature = instance.step(ring), instance.fisher(structure)
+
+        def finding(regularization: float) -> Finding:
+            matrix = damped_matrix(curvature, damping + regularization, "factored")
+            return identity(
+                step,
+                -0.5 * np.linalg.solve(matrix, g),
+                **roundoff(run, condition=float(np.linalg.cond(matrix))),
+                detail=f"{instance.name}, N = {num_examples}, damping {damping:g}, rho {rho:g}, factored, "
+                f"{structure}",
+            )
+
+        return finding(rho * length**2).with_control(finding(rho * length))
+
+    exact = [check(damping, rho) for damping in dampings for rho in rhos]
+    names = ("kfac", "kronecker_optimal", "tridiagonal_kfac")
+    return combine([*exact, *(factored(name, dampings[-1], rhos[1]) for name in names)])
 
 
 @claim(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,19 +9,20 @@ import numpy as np
 
 import grng_ref as gr
 from proofs_check import Finding, Run, at_most, claim, combine, identity, inequality
+from proofs_check.damping import damped_matrix, plus_identity
 from proofs_check.data import Instance, digits, on_host
 from proofs_check.tolerance import as_slack, roundoff
 
 ROUTES = {
-    ("full", "exact"): ("gram", "cholesky", "eigh", "newton_schulz"),
-    ("block_diagonal", "exact"): ("cholesky", "eigh", "newton_schulz"),
-    ("kfac", "exact"): ("eigh",),
+    ("full", "exact"): ("gram", "cholesky", "cg", "eigh", "newton_schulz"),
+    ("block_diagonal", "exact"): ("cholesky", "cg", "eigh", "newton_schulz"),
+    ("kfac", "exact"): ("eigh", "cg"),
     ("kfac", "factored"): ("cholesky", "eigh", "newton_schulz"),
     ("ekfac", "exact"): ("eigh",),
-    ("kronecker_optimal", "exact"): ("eigh",),
+    ("kronecker_optimal", "exact"): ("eigh", "cg"),
     ("kronecker_optimal", "factored"): ("cholesky", "eigh", "newton_schulz"),
     ("tridiagonal_kfac", "factored"): ("cholesky",),
-    ("unitwise", "exact"): ("cholesky", "eigh", "newton_schulz"),
+    ("unitwise", "exact"): ("cholesky", "cg", "eigh", "newton_schulz"),
     ("diagonal", "exact"): ("eigh",),
 }
 
@@ -33,14 +33,10 @@ def _regularized_gradient(instance: Instance, rho: float) -> Any:
     return g + rho * instance.problem.hvp(instance.theta, instance.x, instance.y, g)
 
 
-def _damped(matrix: np.ndarray, damping: float) -> np.ndarray:
-    return matrix + damping * np.eye(len(matrix))
-
-
 @claim(
     "every-route-gives-one-direction",
-    statement="Cholesky, the Gram form (with and without coefficients), Newton-Schulz and the eigenbasis "
-    "give the same direction (F + a I)^{-1} v, for v = g and for RENG's v = g + rho H g.",
+    statement="Cholesky, the Gram form (with and without coefficients), conjugate gradients, Newton-Schulz "
+    "and the eigenbasis give the same direction (F + a I)^{-1} v, for v = g and for RENG's v = g + rho H g.",
     source="classical result (Woodbury's identity; Schulz 1933); Newton's iteration is the paper's route",
     kind="identity",
     params={"num_examples": 48, "sizes": [64, 4, 10], "dampings": [0.1, 0.01], "rho": 0.1},
@@ -58,7 +54,8 @@ def every_route(run: Run, num_examples: int, sizes: list[int], dampings: list[fl
     routes = [(v, c, m) for v, c in sides for m in (*ROUTES["full", "exact"], "gram without coefficients")]
 
     def check(damping: float, v: Any, given: Any, method: str) -> Finding:
-        exact = np.linalg.solve(_damped(dense, damping), on_host(v))
+        exact = np.linalg.solve(plus_identity(dense, damping), on_host(v))
+        condition = float(np.linalg.norm(dense)) / damping + 1
 
         def finding(factor: float) -> Finding:
             found = fisher.solve(
@@ -70,7 +67,8 @@ def every_route(run: Run, num_examples: int, sizes: list[int], dampings: list[fl
             return identity(
                 found,
                 exact,
-                **roundoff(run, condition=float(np.linalg.norm(dense)) / damping + 1),
+                # cg stops at a scaled residual of one, where n eps |M| |x| is left
+                **roundoff(run, condition=condition, terms=len(dense) if method == "cg" else 1),
                 detail=f"{instance.name}, N = {num_examples}, damping {damping:g}, {method}",
             )
 
@@ -95,7 +93,7 @@ def scaled_residual(run: Run, num_examples: int, sizes: list[int], damping: floa
     instance = digits(run, sizes, num_examples=num_examples, key=(42,))
     v = instance.gradient()
     cases = [(structure, kind, method) for (structure, kind), methods in ROUTES.items() for method in methods]
-    matrices = {(name, kind): _damped_matrix(instance.fisher(name), damping, kind) for name, kind in ROUTES}
+    matrices = {(name, kind): damped_matrix(instance.fisher(name), damping, kind) for name, kind in ROUTES}
 
     def residual(structure: str, kind: str, method: str, factor: float) -> float:
         matrix = matrices[structure, kind]
@@ -116,26 +114,6 @@ def scaled_residual(run: Run, num_examples: int, sizes: list[int], damping: floa
     return combine(finding(case, 1.0).with_control(finding(case, 2.0)) for case in cases)
 
 
-def _damped_matrix(curvature: Any, damping: float, kind: str) -> np.ndarray:
-    """The dense damped matrix of a structure, factored damping by its definition."""
-    if kind == "exact":
-        return _damped(on_host(curvature.to_dense()), damping)
-    if hasattr(curvature, "damped"):  # tridiagonal: damped before it is built
-        return on_host(curvature.damped(damping).to_dense())
-    blocks = []
-    for A, G in curvature.factors:
-        a, g = on_host(A), on_host(G)
-        pi = math.sqrt((a.trace() / len(a)) / (g.trace() / len(g)))
-        root = math.sqrt(damping)
-        blocks.append(np.kron(_damped(g, root / pi), _damped(a, pi * root)))
-    total = sum(len(block) for block in blocks)
-    matrix, start = np.zeros((total, total)), 0
-    for block in blocks:
-        stop = start + len(block)
-        matrix[start:stop, start:stop], start = block, stop
-    return matrix
-
-
 @claim(
     "newton-schulz-squares-its-residual",
     statement="Newton-Schulz X <- X (2 I - M X) squares I - M X: from I / |M|_inf the residual after k "
@@ -146,12 +124,14 @@ def _damped_matrix(curvature: Any, damping: float, kind: str) -> np.ndarray:
     params={"num_examples": 48, "sizes": [64, 4, 10], "dampings": [1.0, 0.3, 0.1]},
 )
 def newton_schulz(run: Run, num_examples: int, sizes: list[int], dampings: list[float]) -> Finding:
-    """Fails if the iteration converges at another order, starts elsewhere, or stops early or late.
+    """Fails if the iteration converges at another order, starts elsewhere, stops early or late, or reports
+    another residual than it has.
 
-    The reported number of steps is compared with the number predicted from the eigenvalues, at condition
-    numbers below n, where roundoff (condition x eps) stays below the target n eps; one step of difference is
-    roundoff's all the same. Control: the prediction for linear convergence, the residual multiplied
-    by I - M / |M|_inf in each step.
+    The residual of every step, as reported and as measured on the host with the X returned, against the
+    formula; and the reported number of steps against the number predicted from the eigenvalues, at
+    condition numbers below n, where roundoff (condition x eps) stays below the target n eps; one step of
+    difference is roundoff's all the same. Control of both: the prediction for linear convergence, the
+    residual multiplied by I - M / |M|_inf in each step.
     """
     instance = digits(run, sizes, num_examples=num_examples, key=(43,))
     fisher, g = instance.fisher(), instance.gradient()
@@ -159,8 +139,32 @@ def newton_schulz(run: Run, num_examples: int, sizes: list[int], dampings: list[
     eigenvalues = np.linalg.eigvalsh(dense)
     target = len(dense) * run.eps
 
+    def residuals(damping: float) -> Finding:
+        matrix = plus_identity(dense, damping)
+        factors = 1 - (eigenvalues + damping) / float(np.abs(matrix).sum(axis=1).max())
+        condition = float(np.linalg.norm(matrix)) / damping
+        steps = range(_steps_until(0.1, factors, _squared))  # below it roundoff shows in the logarithm
+        given = run.asarray(matrix)
+        found = [gr.solvers.newton_schulz_inverse(given, max_iterations=step) for step in steps]
+        unit = np.eye(len(matrix))
+        measured = [float(np.linalg.norm(unit - matrix @ on_host(one.inverse))) for one in found]
+        reported = [one.residual for one in found]
+
+        def finding(exponent_after: Callable[[int], int]) -> Finding:
+            predicted = [float(np.linalg.norm(factors ** exponent_after(step))) for step in steps]
+            return identity(
+                np.log([*reported, *measured]),
+                np.log([*predicted, *predicted]),
+                **roundoff(run, condition=condition, terms=len(matrix)),
+                scale=1.0,
+                detail=f"{instance.name}, N = {num_examples}, damping {damping:g}; logarithm of the residual "
+                f"after 0 to {steps[-1]} steps",
+            )
+
+        return finding(_squared).with_control(finding(_linear))
+
     def check(damping: float) -> Finding:
-        bound = float(np.abs(_damped(dense, damping)).sum(axis=1).max())
+        bound = float(np.abs(plus_identity(dense, damping)).sum(axis=1).max())
         reported = gr.solve(fisher, g, damping=damping, method="newton_schulz").iterations
 
         def finding(exponent_after: Callable[[int], int]) -> Finding:
@@ -175,7 +179,7 @@ def newton_schulz(run: Run, num_examples: int, sizes: list[int], dampings: list[
 
         return finding(_squared).with_control(finding(_linear))
 
-    return combine(check(damping) for damping in dampings)
+    return combine(part(damping) for damping in dampings for part in (check, residuals))
 
 
 def _squared(step: int) -> int:
@@ -281,5 +285,5 @@ def _damped_factors(
     instance = digits(run, sizes, num_examples=num_examples, key=(44,))
     problem, theta, x = instance.problem, instance.theta, instance.x
     A, G = gr.kfac_factors(problem.activations(theta, x)[0], problem.score_signals(theta, x)[0])
-    damped = [("A", _damped(on_host(A), damping)), ("G", _damped(on_host(G), damping))]
+    damped = [("A", plus_identity(on_host(A), damping)), ("G", plus_identity(on_host(G), damping))]
     return [(f"{instance.name}, factor {name}", on_host(run.asarray(matrix))) for name, matrix in damped]

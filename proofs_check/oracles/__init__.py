@@ -21,7 +21,7 @@ from .differences import (
     complex_step_jacobian,
     hessian,
 )
-from .fisher import fisher, kfac_factors, kronecker, score_moments
+from .fisher import fisher, kfac_factors, kronecker, nearest_kronecker, score_moments
 from .likelihoods import (
     example_gradients,
     example_loss,
@@ -69,6 +69,7 @@ __all__ = [
     "mean_minus_label",
     "mean_space_observation",
     "mlp_outputs",
+    "nearest_kronecker",
     "output_fisher",
     "output_mean",
     "pull_back_example",

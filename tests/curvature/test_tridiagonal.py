@@ -229,3 +229,15 @@ def test_planted_errors_are_caught():
             assert_solves(planted(change), damped, rtol=rtol)
         with pytest.raises(AssertionError):
             assert_operator(planted(change).damped(DAMPING), damped, rtol=rtol)
+
+
+@pytest.mark.parametrize("structure", ["tridiagonal_kfac", "kronecker_optimal", "kfac"])
+def test_factors_whose_squares_overflow_a_float(structure):
+    """|A| |G| is near 1e156, its square no float."""
+    rng = np.random.default_rng(0)
+    inputs, signals = 1e78 * rng.standard_normal((2, 2)), rng.standard_normal((2, 1, 2))
+    C = gr.curvature((inputs, inputs), (signals, signals), structure=structure)
+    v = rng.standard_normal(8)
+    result = gr.solve(C, v, damping=1e150)
+    assert result.success
+    assert np.linalg.norm(result.x) > 0.0

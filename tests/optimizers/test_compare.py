@@ -114,3 +114,41 @@ def test_a_structured_step_against_the_exact_one():
         assert found[name].decrease_ratio < 1.0
         assert 0.0 < found[name].cosine < 1.0
         assert found[name].relative_error > 0.0
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scales"), [("float32", [1e-35, 1e-21, 1e-19, 1e30]), ("float64", [1e-290, 1e-161, 1e160])]
+)
+def test_the_decrease_ratio_has_no_scale(dtype, scales):
+    """Gradient and steps times s multiply every decrease by s^2, which the dtype need not hold."""
+    rng = np.random.default_rng(1)
+    B, g, delta, reference = (rng.standard_normal(shape) for shape in ((4, 3), 3, 3, 3))
+    C, damped = FullFisher(DenseRows(B.astype(dtype))), B.T @ B + 0.3 * np.eye(3)
+    terms = [(g @ d, 0.5 * d @ damped @ d) for d in (delta, reference)]
+    achieved, expected = (-sum(pair) for pair in terms)
+    cancelled = max((abs(a) + abs(b)) / abs(a + b) for a, b in terms)
+    for scale in scales:
+        small = [(v * scale).astype(dtype) for v in (delta, reference, g)]
+        found = gr.compare(small[0], small[1], gradient=small[2], curvature=C, damping=0.3)
+        assert found.decrease_ratio == pytest.approx(
+            achieved / expected, rel=tolerance(dtype, cancelled, terms=4)
+        )
+
+
+def test_a_decrease_without_a_gradient_is_the_models_curvature():
+    C = FullFisher(DenseRows(np.eye(3)))
+    step = 1e-200 * np.array([1.0, 2.0, 3.0])
+    found = gr.compare(2.0 * step, step, gradient=0.0 * step, curvature=C)
+    assert found.decrease_ratio == pytest.approx(4.0, rel=1e-14)
+
+
+def test_exact_damping_is_refused_where_the_structure_has_none():
+    network = Network("tanh", "categorical", num_examples=6)
+    C = gr.fisher(network.problem, network.theta, network.x, structure="tridiagonal_kfac")
+    g = network.problem.gradient(network.theta, network.x, network.y)
+    step = -C.solve(g, damping=0.1)
+    with pytest.raises(ValueError, match="damping must be 0 for TridiagonalKFAC"):
+        gr.compare(step, step, gradient=g, curvature=C, damping=0.1)
+    # its own damped operator: the solve is the minimizer of that model, g . d / 2 below zero
+    found = gr.compare(0.5 * step, step, gradient=g, curvature=C.damped(0.1))
+    assert found.decrease_ratio == pytest.approx(0.75, rel=1e-9)

@@ -13,6 +13,7 @@ from networks import LIKELIHOODS, Network
 from support import Backend, tolerance
 
 import grng_ref as gr
+from grng_ref.curvature import STRUCTURES as CURVATURES
 
 DAMPING, RHO, LR = 0.2, 0.6, 0.7
 KINDS = ("expected", "monte_carlo", "empirical")
@@ -110,7 +111,7 @@ def _delta(opt, theta, x, y):
     return opt.update(theta, opt.init(theta), x, y)[0]
 
 
-@pytest.mark.parametrize("method", ["gram", "cholesky", "eigh", "newton_schulz"])
+@pytest.mark.parametrize("method", ["gram", "cholesky", "cg", "eigh", "newton_schulz"])
 def test_every_method_takes_the_same_step(method):
     network = Network("tanh", "categorical")
     problem, theta, x, y = network.problem, network.theta, network.x, network.y
@@ -121,6 +122,41 @@ def test_every_method_takes_the_same_step(method):
     condition = 1.0 + np.linalg.norm(network.fisher, 2) / info.damping
     limit = tolerance("float64", condition, terms=theta.size)
     np.testing.assert_allclose(delta, reference, rtol=0, atol=limit * np.linalg.norm(reference))
+
+
+@pytest.mark.parametrize("algorithm", ["ngd", "ring", "reng"])
+@pytest.mark.parametrize("structure", ["full", "block_diagonal", "kfac"])
+def test_conjugate_gradients_take_the_step_of_the_formula(algorithm, structure):
+    network = Network("tanh", "categorical")
+    problem, theta, x, y = network.problem, network.theta, network.x, network.y
+    opt = make(algorithm, problem, structure=structure, method="cg")
+    delta, _, info = opt.update(theta, opt.init(theta), x, y)
+    assert info.solve.method == "cg"
+    C = dense_curvature(problem, theta, x, y, structure, "expected", None)
+    expected = formula(algorithm, C, problem.gradient(theta, x, y), problem.hessian(theta, x, y))
+    limit = tolerance("float64", 1.0 + np.linalg.norm(C, 2) / info.damping, terms=theta.size)
+
+    def check(found):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=limit * np.linalg.norm(expected))
+
+    check(delta)
+    with pytest.raises(AssertionError):  # planted: half a step
+        check(0.5 * delta)
+
+
+def test_a_structure_of_other_rows_is_not_given_coefficients_of_these():
+    """A full Fisher of halved signals: c with g = B^T c says nothing of its rows."""
+
+    class Halved:
+        def build(self, activations, signals):
+            return gr.curvature(activations, tuple(0.5 * d for d in signals))
+
+    network = Network("tanh", "categorical")
+    problem, theta, x, y = network.problem, network.theta, network.x, network.y
+    delta = _delta(make("ngd", problem, structure=Halved()), theta, x, y)
+    expected = formula("ngd", 0.25 * network.fisher, problem.gradient(theta, x, y), None)
+    limit = tolerance("float64", 1.0 + np.linalg.norm(network.fisher, 2) / DAMPING, terms=theta.size)
+    np.testing.assert_allclose(delta, expected, rtol=0, atol=limit * np.linalg.norm(expected))
 
 
 @pytest.mark.parametrize("algorithm", ["ring", "reng"])
@@ -275,6 +311,49 @@ def test_a_failed_solve_carries_the_step_info_and_changes_nothing():
         )
     np.testing.assert_array_equal(theta, kept)
     assert state.step == 5
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"lr": 1e308}, {"lr": lambda step: 1e308}, {"lr": 1.0, "weight_decay": 1e308}],
+    ids=["lr", "schedule", "weight decay"],
+)
+@pytest.mark.parametrize("algorithm", ["ngd", "ring", "reng", "kfac"])
+def test_a_step_that_overflows_is_an_error_and_changes_nothing(algorithm, options):
+    network = Network("tanh", "categorical")
+    theta, x, y = 1e3 * network.theta, 1e-3 * network.x, network.y
+    options = {"damping": 1e-6, **options} | ({"rho": 1e-12} if algorithm in ("ring", "reng") else {})
+    opt = (
+        gr.kfac(network.problem, **options)
+        if algorithm == "kfac"
+        else make(algorithm, network.problem, **options)
+    )
+    state = opt.init(theta)
+    with pytest.raises(gr.NumericalError, match="step 0: delta overflowed") as error:  # and no warning
+        opt.step(theta, state, x, y)
+    assert error.value.result.step_norm is None
+    assert error.value.result.solve.status == "converged"
+    assert state.step == 0
+
+
+def test_a_momentum_that_overflows_is_an_error():
+    network = Network("tanh", "categorical")
+    opt = make("ngd", network.problem, momentum=0.9)
+    huge = np.full_like(network.theta, np.finfo(float).max)
+    state = dataclasses.replace(opt.init(network.theta), step=1, previous=huge)
+    opt.update(network.theta, state, network.x, network.y)  # 0.9 times the largest number is finite
+    wild = dataclasses.replace(state, previous=np.inf * huge)
+    with pytest.raises(gr.NumericalError, match="delta overflowed"):
+        opt.update(network.theta, wild, network.x, network.y)
+
+
+@pytest.mark.parametrize("structure", list(CURVATURES))
+def test_a_curvature_that_overflows_is_named(structure):
+    problem = gr.Problem(gr.MLP((1, 1), activation="identity"), gr.Gaussian())
+    theta, x, y = np.zeros(2), np.array([[1e200]]), np.zeros((1, 1))
+    opt = gr.ngd(problem, lr=1.0, damping=1.0, structure=structure)
+    with pytest.raises(gr.NumericalError, match="the curvature overflowed"):  # and no warning
+        opt.update(theta, opt.init(theta), x, y)
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)

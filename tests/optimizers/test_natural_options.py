@@ -251,6 +251,38 @@ def test_the_state_holds_the_corrected_average_of_every_structure(name):
         theta = theta + delta
 
 
+def test_the_moments_of_ekfac_follow_their_recursion_and_not_the_sum():
+    """In the eigenbasis of the averaged factors, the diagonal of the last average mixed with the newest."""
+    beta, theta, seen = 0.6, PROBLEM.init(rng=1), []
+    opt = gr.ngd(PROBLEM, lr=0.3, damping=0.2, structure="ekfac", ema=beta)
+    state, recursive = opt.init(theta), None
+    for t, (x, y) in enumerate(batches(4, num_examples=30), start=1):
+        newest = gr.fisher(PROBLEM, theta, x, structure="ekfac")
+        seen.append(newest)
+        delta, state, _ = opt.update(theta, state, x, y)
+        weight = (1 - beta) / (1 - beta**t)
+        mixed = weight * newest.to_dense()
+        if recursive is not None:
+            mixed += (1 - weight) * recursive
+        weights = [(1 - beta) * beta ** (t - s) / (1 - beta**t) for s in range(1, t + 1)]
+        summed = sum(w * c.to_dense() for w, c in zip(weights, seen, strict=True))
+        recursive, projected = (in_basis(matrix, state.curvature.factors) for matrix in (mixed, summed))
+        close(state.curvature.to_dense(), recursive, condition=1e4)  # what a small gap turns a basis by
+        theta = theta + delta
+    assert np.linalg.norm(projected - recursive) > 1e-3 * np.linalg.norm(recursive)
+
+
+def in_basis(matrix, factors):
+    """The nearest matrix that is diagonal, layer by layer, in the eigenbasis of Kronecker factors."""
+    result, start = np.zeros_like(matrix), 0
+    for A, G in factors:
+        Q = np.kron(np.linalg.eigh(G)[1], np.linalg.eigh(A)[1])
+        part = slice(start, start + len(Q))
+        result[part, part] = (Q * np.diag(Q.T @ matrix[part, part] @ Q)) @ Q.T
+        start += len(Q)
+    return result
+
+
 def close(actual, expected, **options):
     bound = tolerance("float64", **options) * np.max(np.abs(expected))
     np.testing.assert_allclose(actual, expected, rtol=0, atol=bound)

@@ -350,6 +350,23 @@ def test_kronecker_is_numpys(m, n, p, q):
     assert (oracles.kronecker(left, right) == np.kron(left, right)).all()
 
 
+def test_the_nearest_kronecker_product_of_two_orthogonal_ones_is_the_larger():
+    rng = np.random.default_rng(7)
+    G, A = (M / np.linalg.norm(M) for M in (rng.normal(size=(2, 2)), rng.normal(size=(3, 3))))
+    other_G, other_A = np.array([[0, 1], [-1, 0]]) @ G, rng.normal(size=(3, 3))
+    other_G = other_G - np.sum(other_G * G) * G
+    other_A = other_A - np.sum(other_A * A) * A
+    small = np.kron(other_G, other_A)
+    small = small / np.linalg.norm(small)
+    nearest, values = oracles.nearest_kronecker(3.0 * np.kron(G, A) + 2.0 * small, 2)
+    close(nearest, 3.0 * np.kron(G, A), 64 * EPS)
+    close(values, [3.0, 2.0, 0.0, 0.0], 64 * EPS)
+    with pytest.raises(AssertionError):  # the rearrangement is that of G kron A, outputs first
+        close(
+            oracles.nearest_kronecker(3.0 * np.kron(A, G) + 2.0 * small, 2)[0], 3.0 * np.kron(A, G), 64 * EPS
+        )
+
+
 @pytest.mark.parametrize("bias", [True, False])
 def test_kfac_is_the_fisher_block_for_one_example(bias):
     # for a single example every block of the Fisher is exactly G (x) A

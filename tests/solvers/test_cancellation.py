@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import grng_ref as gr
-from grng_ref.curvature import DenseRows, FullFisher
+from grng_ref.curvature import STRUCTURES, DenseRows, FullFisher
 from grng_ref.curvature.kfac import damped_factors
 from grng_ref.solvers import newton_schulz_inverse
 
@@ -124,3 +124,56 @@ def test_kfac_newton_schulz_does_not_pass_a_singular_factor(damping: float) -> N
             method="newton_schulz",
         )
     assert caught.value.result.status == "stagnated"
+
+
+def bogus() -> tuple[gr.Problem, np.ndarray, np.ndarray, np.ndarray]:
+    problem = gr.Problem(gr.MLP((4, 5, 3)), gr.Categorical())
+    rng = np.random.default_rng(0)
+    theta = problem.init(0)
+    return problem, theta, rng.standard_normal((6, 4)), rng.standard_normal(problem.num_parameters)
+
+
+@pytest.mark.parametrize("method", ["auto", "gram", "eigh", "cg"])
+@pytest.mark.parametrize("damping", [0.0, 0.1])
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e30])
+def test_the_full_fisher_refuses_coefficients_of_another_vector(
+    method: str, damping: float, size: float
+) -> None:
+    """They excuse a residual of n eps |B| |c|, which a large enough c makes as large as one likes."""
+    problem, theta, x, v = bogus()
+    F = gr.fisher(problem, theta, x)
+    c = size * np.ones(18)
+    with pytest.raises(ValueError, match=r"coefficients must satisfy v = B\^T c"):
+        gr.solve(F, v, damping=damping, method=method, coefficients=c)
+    with pytest.raises(ValueError, match="coefficients"):
+        gr.natural_direction(problem.score_rows(theta, x), v, damping=damping, coefficients=c)
+    right = F.rows.rmatvec(c)
+    assert gr.solve(F, right, damping=0.1, method=method, coefficients=c).success
+    with pytest.raises(ValueError, match="coefficients"):  # wrong in half of its digits
+        gr.solve(F, right + 1e-8 * np.linalg.norm(right) * v, damping=0.1, method=method, coefficients=c)
+
+
+@pytest.mark.parametrize("structure", list(STRUCTURES))
+@pytest.mark.parametrize("c", [np.ones((18, 1)), np.float64(1.0) * np.ones(()), np.full(18, np.inf)])
+def test_coefficients_are_one_finite_vector_for_every_structure(structure: str, c: np.ndarray) -> None:
+    problem, theta, x, v = bogus()
+    with pytest.raises(ValueError, match="coefficients"):
+        gr.solve(gr.fisher(problem, theta, x, structure=structure), v, damping=0.1, coefficients=c)
+    if structure == "full":
+        with pytest.raises(ValueError, match="coefficients"):
+            gr.solve(gr.fisher(problem, theta, x), v, damping=0.1, method="cg", coefficients=np.ones(7))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("likelihood", ["Categorical", "Bernoulli", "Poisson", "Gaussian"])
+def test_a_problems_own_coefficients_are_never_refused(likelihood: str, dtype: str) -> None:
+    """Deep and saturated networks too: gradient and score rows round differently."""
+    rng = np.random.default_rng(1)
+    for sizes, scale, n in (((2, 1), 1.0, 1), ((3, 4, 4, 4, 4, 2), 1.0, 3), ((3, 8, 3), 5.0, 50)):
+        problem = gr.Problem(gr.MLP(sizes), getattr(gr, likelihood)())
+        theta = (scale * problem.init(2)).astype(dtype)
+        x = rng.standard_normal((n, sizes[0])).astype(dtype)
+        y = problem.sample(theta, x, rng=3)[0]
+        at = problem.linearize(theta, x, y)
+        F = gr.curvature(at.activations, at.signals)
+        assert gr.solve(F, at.gradient, damping=0.1, coefficients=at.coefficients).success
