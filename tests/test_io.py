@@ -76,7 +76,6 @@ STATES = {
     "StepInfo": RING.step(THETA, RING.init(THETA), X, Y)[2],
     "FullBelief": BELIEF,
     "KalmanResult": gr.kalman_update(THETA, BELIEF, B, G, num_examples=6, rho=0.1),
-    "VarianceEstimate": gr.update_variance(None, np.ones((2, 1)), np.full((2, 1, 1), 0.5)),
     "Linearization": PROBLEM.linearize(THETA, X, Y),
     "SolveResult": gr.solve(fisher("full"), G, damping=0.1),
     "Comparison": gr.compare(G, 2.0 * G),
