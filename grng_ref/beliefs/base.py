@@ -14,7 +14,7 @@ from ..arrays import (
     like,
     namespace,
 )
-from ..arrays.linalg import identity, quiet
+from ..arrays.linalg import identity, quiet, transpose
 
 
 @runtime_checkable
@@ -82,7 +82,11 @@ class Belief(Protocol):
         ...
 
     def observed_covariance(self, rows: Array) -> Array:
-        """``rows P rows^T`` (m, m) for rows (m, P): the spread of what the rows observe."""
+        """``rows P rows^T`` (m, m) for rows (m, P): the spread of what the rows observe.
+
+        A belief may also have ``observed_root(rows)``, V with ``V^T V`` that matrix: the log marginal
+        likelihood keeps its digits then at any prior-to-noise ratio.
+        """
         ...
 
     def information(self) -> Array:
@@ -111,7 +115,7 @@ def check_random_walk(
     noise: float | Array,
     forgetting: float,
 ) -> tuple[float, float]:
-    """Q and phi of a prediction by a random walk, the only one that keeps a structured belief's structure."""
+    """Variance q and factor phi of a random walk, the only motion that a structured belief survives."""
     if transition is not None:
         raise ValueError(f"transition must be None: a {kind} belief does not keep its structure under one")
     check_offset(offset, template)
@@ -180,3 +184,9 @@ def require_finite(name: str, array: Array) -> Array:
             "reaches was forgotten without bound"
         )
     return array
+
+
+def square_of(root: Array) -> Array:
+    """``V^T V``, finite."""
+    with quiet():
+        return require_finite("covariance", transpose(root) @ root)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import ClassVar
 
 from ..arrays import Array, like, namespace
 from ..arrays.linalg import quiet, solve_triangular
-from .base import check_observation, check_random_walk, check_rows, precision_rows, require_finite
+from .base import check_observation, check_random_walk, check_rows, precision_rows, require_finite, square_of
 from .full import FullBelief
 from .whitened import Stacked, compressed
 
@@ -102,11 +100,15 @@ class BlockDiagonalBelief:
             )
         return BlockDiagonalBelief(posterior), require_finite("step", xp.concat(steps))
 
-    def observed_covariance(self, rows: Array) -> Array:
-        """``rows P rows^T`` (m, m), a sum of squares."""
+    def observed_root(self, rows: Array) -> Array:
+        """V (P, m) with ``V^T V = rows P rows^T``."""
         check_rows(self._template, rows)
         parts = zip(self.blocks, self._split(rows), strict=True)
-        return functools.reduce(operator.add, (b.observed_covariance(r) for b, r in parts))
+        return namespace(rows=rows).concat([b.observed_root(r) for b, r in parts])
+
+    def observed_covariance(self, rows: Array) -> Array:
+        """``rows P rows^T`` (m, m), the square of `observed_root`."""
+        return square_of(self.observed_root(rows))
 
     def information(self) -> Array:
         """Y (P, P), with zeros between the blocks."""

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from ..arrays import Array, check_choice, check_representable, check_shape, namespace
 from ..arrays.linalg import identity, quiet, transpose
-from .base import check_observation, check_random_walk, check_rows, require_finite
+from .base import check_observation, check_random_walk, check_rows, require_finite, square_of
 from .whitened import Stacked, compressed
 
 PROJECTIONS = ("covariance", "precision")
@@ -102,12 +102,15 @@ class DiagonalBelief:
             require_finite("information", posterior)
         return DiagonalBelief(posterior, self.projection), require_finite("step", step)
 
-    def observed_covariance(self, rows: Array) -> Array:
-        """``rows P rows^T`` (m, m)."""
+    def observed_root(self, rows: Array) -> Array:
+        """V (P, m) with ``V^T V = rows P rows^T``."""
         check_rows(self.precisions, rows)
         with quiet():
-            white = rows / namespace(rows=rows).sqrt(self.precisions)[None, :]
-            return require_finite("covariance", white @ transpose(white))
+            return transpose(rows) / namespace(rows=rows).sqrt(self.precisions)[:, None]
+
+    def observed_covariance(self, rows: Array) -> Array:
+        """``rows P rows^T`` (m, m), the square of `observed_root`."""
+        return square_of(self.observed_root(rows))
 
     def information(self) -> Array:
         """Y (P, P), a diagonal matrix."""

@@ -21,7 +21,7 @@ from ..arrays.linalg import (
     solve_triangular,
     transpose,
 )
-from .base import check_observation, check_rows, check_square, require_finite, with_precision
+from .base import check_observation, check_rows, check_square, require_finite, square_of, with_precision
 from .motion import Motion
 
 
@@ -112,12 +112,15 @@ class FullBelief:
         """``V = R^{-T} rows^T`` (P, m): ``V^T V = rows P rows^T``."""
         return solve_triangular(self.root, transpose(rows), lower=False, transposed=True)
 
-    def observed_covariance(self, rows: Array) -> Array:
-        """``rows P rows^T`` (m, m), a square."""
+    def observed_root(self, rows: Array) -> Array:
+        """V (P, m) with ``V^T V = rows P rows^T``."""
         check_rows(self.root[0, :], rows)
         with quiet():
-            white = self.whiten(rows)
-            return require_finite("covariance", transpose(white) @ white)
+            return self.whiten(rows)
+
+    def observed_covariance(self, rows: Array) -> Array:
+        """``rows P rows^T`` (m, m), the square of `observed_root`."""
+        return square_of(self.observed_root(rows))
 
     def information(self) -> Array:
         """Y (P, P)."""

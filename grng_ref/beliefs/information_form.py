@@ -16,7 +16,7 @@ from ..arrays.linalg import (
     symmetrize,
     transpose,
 )
-from .base import check_observation, check_rows, check_square, require_finite
+from .base import check_observation, check_rows, check_square, require_finite, square_of
 from .cholesky_root import inverse_of, positive_root
 from .motion import Motion
 
@@ -77,14 +77,16 @@ class InformationBelief:
             step = -cholesky_solve(positive_root("information matrix", matrix), gradient)
         return InformationBelief(matrix), require_finite("step", step)
 
-    def observed_covariance(self, rows: Array) -> Array:
-        """``rows P rows^T`` (m, m)."""
+    def observed_root(self, rows: Array) -> Array:
+        """V (P, m) with ``V^T V = rows P rows^T``."""
         check_rows(self.matrix[0, :], rows)
         with quiet():
-            half = solve_triangular(
-                positive_root("information matrix", self.matrix), transpose(rows), lower=True
-            )
-            return require_finite("covariance", transpose(half) @ half)
+            root = positive_root("information matrix", self.matrix)
+            return solve_triangular(root, transpose(rows), lower=True)
+
+    def observed_covariance(self, rows: Array) -> Array:
+        """``rows P rows^T`` (m, m), the square of `observed_root`."""
+        return square_of(self.observed_root(rows))
 
     def information(self) -> Array:
         """Y (P, P)."""

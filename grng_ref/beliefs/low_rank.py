@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from ..arrays import Array, check_representable, check_shape, like, namespace, row_major_copy
 from ..arrays.linalg import identity, qr_append, quiet, solve_triangular, transpose
-from .base import check_observation, check_random_walk, check_rows, require_finite
+from .base import check_observation, check_random_walk, check_rows, require_finite, square_of
 from .full import FullBelief
 from .whitened import Stacked, compressed
 
@@ -112,14 +112,17 @@ class LowRankBelief:
         kept = xp.asarray(columns[:, :rank], copy=True)  # a view would keep the rest too
         return LowRankBelief(precisions, kept), require_finite("step", step)
 
-    def observed_covariance(self, rows: Array) -> Array:
-        """``rows P rows^T`` (m, m), a square."""
+    def observed_root(self, rows: Array) -> Array:
+        """V (P + r, m) with ``V^T V = rows P rows^T``."""
         check_rows(self.precisions, rows)
         with quiet():
             deviations = 1.0 / namespace(rows=rows).sqrt(self.precisions)
             stacked = Stacked.of(deviations[:, None] * self.columns)
-            left = stacked.complement(deviations[:, None] * transpose(rows))
-            return require_finite("covariance", transpose(left) @ left)
+            return stacked.complement(deviations[:, None] * transpose(rows))
+
+    def observed_covariance(self, rows: Array) -> Array:
+        """``rows P rows^T`` (m, m), the square of `observed_root`."""
+        return square_of(self.observed_root(rows))
 
     def information(self) -> Array:
         """Y (P, P)."""

@@ -16,10 +16,10 @@ from ..arrays import (
     epsilon,
     namespace,
 )
-from ..arrays.linalg import cholesky, cholesky_solve, diagonal, identity, norm, quiet, transpose
+from ..arrays.linalg import cholesky, cholesky_solve, diagonal, norm, quiet, transpose
 from ..directions import ring_damping
 from .base import Belief, require_finite
-from .whitened import compressed
+from .whitened import Stacked, compressed
 
 REGULARIZATIONS = ("implicit", "explicit")
 
@@ -189,15 +189,35 @@ def log_evidence(belief: Belief, rows: Array, targets: Array) -> float:
     Raises
     ------
     NumericalError
-        S is not positive definite, or overflowed.
+        S overflowed, or its digits are lost (a belief without ``observed_root``).
     """
-    xp = namespace(rows=rows, targets=targets)
+    namespace(rows=rows, targets=targets)
     rows, targets = compressed(rows, targets)  # neither term changes, and S gets no larger than P x P
-    spread = belief.observed_covariance(rows)
+    if hasattr(belief, "observed_root"):
+        return _evidence_of_root(belief.observed_root(rows), targets)
+    return _evidence_of_covariance(belief.observed_covariance(rows), targets)
+
+
+def _evidence_of_root(white: Array, targets: Array) -> float:
+    """The evidence from V, ``V^T V = A``: ``t^T A S^{-1} t = (V t)^T u``, u the least-squares solution."""
+    xp = namespace(white=white, targets=targets)
     with quiet():
-        root = cholesky(spread + identity(rows.shape[0], rows))
-        if root is None:
-            raise NumericalError("the covariance of the observations overflowed or is not positive definite")
+        stacked = Stacked.of(require_finite("covariance of the observations", white))
+        fit = (white @ targets) @ (stacked.basis[: white.shape[0], :] @ stacked.whiten(targets))
+        return float(0.5 * fit - xp.sum(xp.log(xp.abs(diagonal(stacked.triangle)))))
+
+
+def _evidence_of_covariance(spread: Array, targets: Array) -> float:
+    """The evidence from A itself, where its largest eigenvalue leaves digits for the smallest of S."""
+    xp = namespace(spread=spread, targets=targets)
+    m = spread.shape[0]
+    with quiet():
+        root = cholesky(spread, shift=1.0)
+        lost = math.sqrt(epsilon(spread))  # relative to a pivot, whose logarithm it changes by as much
+        if root is None or not m * epsilon(spread) * norm(spread) <= lost * float(
+            xp.min(diagonal(root)) ** 2
+        ):
+            raise NumericalError("the covariance of the observations has lost the digits of the evidence")
         fit = targets @ (spread @ cholesky_solve(root, targets))
         return float(0.5 * fit - xp.sum(xp.log(diagonal(root))))
 

@@ -157,7 +157,8 @@ class RKalman(SteppingOptimizer):
 
         theta is the mean before the prediction. ``info.damping`` is the mean-normalised precision
         ``rho |g|^2`` that implicit regularization added, and ``info.log_marginal`` the log marginal
-        likelihood of the labels given all before them, pseudo-observations not counted.
+        likelihood of the labels given all before them, pseudo-observations not counted (None without
+        coefficients, or where a covariance form has lost its digits).
 
         Raises
         ------
@@ -252,7 +253,10 @@ class RKalman(SteppingOptimizer):
             return None
         root = math.sqrt(x.shape[0])
         rows = root * LayerRows(at.activations, at.signals).rows()
-        gain = log_evidence(predicted, rows, -root * at.coefficients)
+        try:
+            gain = log_evidence(predicted, rows, -root * at.coefficients)
+        except NumericalError:  # a number for the record, which no step depends on
+            return None
         return float(self.problem.log_likelihood(mean, x, y)) + gain
 
     def predict(self, theta: Array, state: RKalmanState, x: Array) -> Prediction:

@@ -393,7 +393,11 @@ def test_log_evidence_adds_up():
     assert total == pytest.approx(at_once, rel=1e-13)
 
 
-def test_log_evidence_that_overflows_is_an_error():
+def test_log_evidence_overflows_only_where_the_root_of_the_spread_does():
+    """1e15 times 1e10 squares beyond float32, but log(1 + 2e50) does not; 1e15 times 1e30 is lost."""
     belief = gr.full_belief(np.zeros(2, dtype=np.float32), prior_variance=1e30)
+    one = np.ones(1, dtype=np.float32)
+    gain = log_evidence(belief, np.full((1, 2), 1e10, dtype=np.float32), one)
+    assert gain == pytest.approx(0.5 - 0.5 * (math.log(2.0) + 50 * math.log(10.0)), rel=tolerance("float32"))
     with pytest.raises(gr.NumericalError, match="overflowed"):
-        log_evidence(belief, np.full((1, 2), 1e10, dtype=np.float32), np.ones(1, dtype=np.float32))
+        log_evidence(belief, np.full((1, 2), 1e30, dtype=np.float32), one)

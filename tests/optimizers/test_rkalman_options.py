@@ -9,6 +9,7 @@ from scipy.stats import multivariate_normal
 from support import Backend, tolerance
 
 import grng_ref as gr
+from grng_ref import certified
 
 P0, PHI, NOISE = 0.4, 0.8, 0.05
 
@@ -193,6 +194,42 @@ def test_log_marginal_is_the_integral_of_the_quadratic_model(likelihood):
     integral = float(np.einsum("i,j,ij->", weights, weights, np.exp(exponent)))
     expected = float(problem.log_likelihood(theta, x, y)) + np.log(integral)
     assert info.log_marginal == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("prior_variance", [1.0, 1e8, 1e16, 1e20])
+@pytest.mark.parametrize("belief", ["full", "block_diagonal", "diagonal", "low_rank"])
+def test_log_marginal_keeps_its_digits_beside_a_wide_prior(belief, prior_variance):
+    """Against balls; the rows of a softmax are rank-deficient, so `S` is next to singular beyond 1/eps."""
+    network = Network("tanh", "categorical")
+    problem, theta, x, y = network.problem, network.theta, network.x, network.y
+    opt = gr.rkalman(problem, prior_variance=prior_variance, belief=belief)
+    _, _, info = opt.update(theta, opt.init(theta), x, y)
+    exact = certified.kalman_enclosure(
+        theta,
+        problem.outputs(theta, x),
+        problem.jacobian(theta, x),
+        y,
+        likelihood="categorical",
+        prior_variance=prior_variance,
+        precision=400,
+    ).log_marginal_likelihood
+    # Every stored row has a few roundings in the null direction of its softmax; P multiplies their squares.
+    rows = np.sqrt(len(x)) * problem.score_rows(theta, x)
+    stored = (4 * float(np.finfo(float).eps) * np.linalg.norm(rows)) ** 2 * prior_variance
+    limits = {"rel": tolerance("float64", terms=theta.size), "abs": stored}
+    assert info.log_marginal == pytest.approx(float(exact.midpoint), **limits)
+    assert info.log_marginal != pytest.approx(float(exact.midpoint) + 1e-3, **limits)  # negative control
+
+
+def test_log_marginal_of_a_covariance_that_lost_its_digits_is_none_and_stops_no_step():
+    network = Network("tanh", "categorical")
+    theta, x, y = network.theta, network.x, network.y
+    kept = {}
+    for variance in (1.0, 1e12):
+        opt = gr.rkalman(network.problem, prior_variance=variance, form="covariance")
+        kept[variance] = opt.update(theta, opt.init(theta), x, y)[2].log_marginal
+    assert kept[1.0] is not None
+    assert kept[1e12] is None
 
 
 def test_log_marginal_needs_coefficients():
