@@ -204,11 +204,21 @@ def eigh(matrix: Array) -> tuple[Array, Array]:
     return values, vectors
 
 
-def leading_pair_of_tridiagonal(diagonal: list[float], beside: list[float]) -> tuple[float, list[float]]:
-    """The largest eigenvalue and its unit eigenvector of a symmetric tridiagonal matrix of host numbers."""
-    last = len(diagonal) - 1
-    values, vectors = scipy.linalg.eigh_tridiagonal(diagonal, beside, select="i", select_range=(last, last))
-    return float(values[0]), [float(entry) for entry in vectors[:, 0]]
+def leading_pair_of_tridiagonal(
+    diagonal: list[float], beside: list[float], *, roundoff: float
+) -> tuple[float, list[float]]:
+    """The largest eigenvalue of a symmetric tridiagonal matrix of host numbers, and a unit eigenvector.
+
+    Of eigenvalues that ``roundoff``, relative, may have split, the vector is the one along the first unit
+    vector's part in their space.
+    """
+    values, vectors = scipy.linalg.eigh_tridiagonal(diagonal, beside)
+    largest = float(values[-1])
+    tied = vectors[:, values >= largest - roundoff * abs(largest)]
+    vector = tied @ tied[0, :]
+    size = float(np.linalg.norm(vector))
+    vector = vector / size if size > 0.0 else tied[:, -1]
+    return largest, [float(entry) for entry in vector]
 
 
 def qr_append(factor: Array, rows: Array, targets: Array | None = None) -> tuple[Array, Array | None]:

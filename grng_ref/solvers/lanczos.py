@@ -42,7 +42,9 @@ def leading_eigenvector(apply: Apply, start: Array, *, max_steps: int) -> Array:
         for one in basis + basis:  # once more: what roundoff left of the basis
             image = image - inner(one, image) * one
         left = norm(image)
-        value, weights = leading_pair_of_tridiagonal(diagonal, beside)
+        # Roundoff gives a multiple eigenvalue a second, arbitrary vector once the Krylov space is exhausted.
+        split = 64 * len(basis) * epsilon(start)
+        value, weights = leading_pair_of_tridiagonal(diagonal, beside, roundoff=split)
         if left * abs(weights[-1]) <= epsilon(start) * value or len(basis) >= max_steps:
             break
         beside.append(left)

@@ -37,6 +37,23 @@ def test_of_a_multiple_eigenvalue_it_is_the_part_of_the_start() -> None:
     assert np.linalg.norm(found - vectors @ [0.6, 0.8, 0.0, 0.0]) <= 32 * np.finfo(float).eps
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_of_a_multiple_eigenvalue_the_start_decides_whatever_the_roundoff(dtype):
+    """Random spectra: the vector that roundoff adds beside the start's part is another in every processor."""
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        n = int(rng.integers(3, 9))
+        basis = np.linalg.qr(rng.standard_normal((n, n)))[0]
+        values = np.concatenate([[2.0, 2.0], rng.uniform(0.0, 1.5, n - 2)])
+        matrix = ((basis * values) @ basis.T).astype(dtype)
+        parts = rng.uniform(0.5, 1.5, n) * rng.choice([-1.0, 1.0], n)
+        start = (basis @ parts).astype(dtype)
+        found = leading_eigenvector(lambda x, matrix=matrix: matrix @ x, start, max_steps=n)
+        expected = basis[:, :2] @ parts[:2] / np.linalg.norm(parts[:2])
+        # the gap is at least 0.5 of a norm of 2, the start's other parts at most 3 n times those two
+        assert np.linalg.norm(found - expected) <= tolerance(dtype, 4.0, terms=n * n)
+
+
 def test_zero_has_no_direction_and_one_step_is_a_rayleigh_quotient() -> None:
     start = np.array([3.0, 4.0])
     for steps in (1, 2):
