@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from workers import THREADS, Contender
+from workers import THREADS, Contender, prepare_jax
 
 SIZES = (64, 32, 10)
 EXAMPLES = 256
@@ -55,11 +55,11 @@ def grng_ref_contenders(data: Data) -> list[Contender]:
 
 def jax_contenders(data: Data) -> list[Contender]:
     """Both ways to the Fisher that autodiff offers, compiled; and kfac-jax's exact estimator, compiled."""
+    prepare_jax()
     import jax
     import jax.numpy as jnp
     import kfac_jax
 
-    jax.config.update("jax_enable_x64", True)
     theta, x, y = (jnp.asarray(array) for array in data)
 
     def unpack(theta: Any) -> list[Any]:

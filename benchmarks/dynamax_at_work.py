@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import jax
+from workers import prepare_jax
 
-jax.config.update("jax_enable_x64", True)
-# tensorflow-probability 0.25, which dynamax imports, looks for a table of JAX under a name that is gone
-jax.interpreters.xla.pytype_aval_mappings = jax.core.pytype_aval_mappings
+prepare_jax()
 
+import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 from dynamax.nonlinear_gaussian_ssm import ParamsNLGSSM, extended_kalman_filter  # noqa: E402
 from dynamax.nonlinear_gaussian_ssm.inference_ekf import _condition_on  # noqa: E402

@@ -51,6 +51,18 @@ def use_two_processors() -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
 
 
+def prepare_jax() -> None:
+    """Double precision; and for tensorflow-probability 0.25 a table of JAX under the name that it knows.
+
+    kfac-jax and dynamax import it, and JAX 0.9 has renamed the table.
+    """
+    import jax
+    import jax.interpreters.xla
+
+    jax.config.update("jax_enable_x64", True)
+    jax.interpreters.xla.pytype_aval_mappings = jax.core.pytype_aval_mappings
+
+
 class Worker:
     """A library in its own process."""
 
