@@ -29,19 +29,6 @@ def transpose(matrix: Array) -> Array:
     return compat.array_namespace(matrix).matrix_transpose(matrix)
 
 
-def transposed_product(left: Array, right: Array) -> Array:
-    """``L^T R`` for matrices of equally many rows.
-
-    On NumPy by SciPy's BLAS, whose LAPACK comes after it where the product is factored: NumPy's and SciPy's
-    BLAS have threads of their own, which wait for each other busily.
-    """
-    xp = compat.array_namespace(left)
-    if not is_numpy(xp):
-        return transpose(left) @ right
-    (gemm,) = scipy.linalg.get_blas_funcs(("gemm",), (left,))
-    return gemm(1.0, right.T, left.T, trans_b=True).T  # transposed views have BLAS's memory order
-
-
 def symmetrize(matrix: Array) -> Array:
     """(M + M^T) / 2."""
     return 0.5 * (matrix + transpose(matrix))

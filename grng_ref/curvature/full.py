@@ -73,6 +73,10 @@ class FullFisher(Curvature):
         """The diagonal of F (P,), without forming F."""
         return self.rows.diagonal()
 
+    def trace(self) -> Array:
+        """The trace, 0-d: the squared norm of B."""
+        return self.rows.squared_norm()
+
     def _logdet(self, damping: float, damping_kind: str) -> float:
         rows, size = self.rows.shape
         if damping > 0.0 and rows < size:  # Sylvester's determinant identity

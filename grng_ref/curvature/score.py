@@ -38,6 +38,10 @@ class DenseRows:
         """``B^T B`` (P, P)."""
         return transpose(self.matrix) @ self.matrix
 
+    def squared_norm(self) -> Array:
+        """``|B|_F^2``, 0-d."""
+        return namespace(B=self.matrix).sum(self.matrix * self.matrix)
+
     def diagonal(self) -> Array:
         """The diagonal of ``B^T B`` (P,)."""
         return namespace(B=self.matrix).sum(self.matrix * self.matrix, axis=0)
@@ -113,6 +117,13 @@ class LayerRows:
     def normal(self) -> Array:
         """``B^T B`` (P, P), layer pair by layer pair; see `fisher_matrix`."""
         return fisher_matrix(self.activations, self.signals)
+
+    def squared_norm(self) -> Array:
+        """``|B|_F^2``, 0-d: ``(1/N) sum_n |abar_n|^2 |D_n|^2`` over the layers."""
+        xp = namespace(a=self.activations[0])
+        layers = zip(self.activations, self.signals, strict=True)
+        parts = [xp.sum(xp.sum(a * a, axis=1) * xp.sum(d * d, axis=(1, 2))) for a, d in layers]
+        return xp.sum(xp.stack(parts)) / self.num_examples
 
     def diagonal(self) -> Array:
         """The diagonal of ``B^T B`` (P,): ``(1/N) sum_n (sum_k D^2) (x) abar^2``."""

@@ -108,15 +108,6 @@ def test_cholesky_of_a_shifted_matrix_leaves_the_matrix_alone(backend):
     assert linalg.cholesky(held, shift=-1.0) is None
 
 
-def test_transposed_product(backend):
-    rng = np.random.default_rng(0)
-    left, right = rng.standard_normal((5, 3)), rng.standard_normal((5, 4))
-    product = linalg.transposed_product(backend.asarray(left), backend.asarray(right))
-    backend.assert_close(product, left.T @ right)
-    with pytest.raises(AssertionError):  # negative control
-        backend.assert_close(product, (right.T @ left).reshape(3, 4))
-
-
 def test_cholesky_solve(backend):
     factor = linalg.cholesky(backend.asarray(SPD))
     rhs = RNG.standard_normal((SIZE, 2))
