@@ -222,6 +222,15 @@ class Problem:
         _, layers, trace = self._forward(theta, x, y)
         return self._signals(layers, trace, y, kind, samples, num_samples, rng)[0]
 
+    def layer_factors(
+        self, theta: Array, x: Array, y: Array | None = None, **options: Any
+    ) -> tuple[Layers, Layers]:
+        """`activations` and `score_signals`, whose options it takes, in one forward pass."""
+        _, layers, trace = self._forward(theta, x, y)
+        inputs = derivatives.trainable_inputs(self.model, trace)
+        signals, _ = self._signals(layers, trace, y, **({"kind": "expected"} | options))
+        return self._finite_layers("activations", inputs), signals
+
     def score_rows(
         self,
         theta: Array,
@@ -359,9 +368,9 @@ class Problem:
         trace: Trace,
         y: Array | None,
         kind: str,
-        samples: Array | None,
-        num_samples: int,
-        rng: int | np.random.Generator | None,
+        samples: Array | None = None,
+        num_samples: int = 1,
+        rng: int | np.random.Generator | None = None,
     ) -> tuple[Layers, Array | None]:
         check_choice("kind", kind, KINDS)
         check_integer("num_samples", num_samples, minimum=1)

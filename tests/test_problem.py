@@ -261,3 +261,20 @@ def test_overflow_is_an_error_and_not_a_nan():
         problem.loss(theta, x, y)
     with np.errstate(over="ignore"), pytest.raises(gr.NumericalError):
         problem.gradient(theta, x, y)
+
+
+@pytest.mark.parametrize("kind", ["expected", "monte_carlo", "empirical"])
+def test_layer_factors_are_activations_and_score_signals(kind):
+    network = Network("tanh", "categorical", frozen=(1,))
+    problem, theta, x, y = network.problem, network.theta, network.x, network.y
+    options = {"kind": kind} | ({"rng": 3, "num_samples": 2} if kind == "monte_carlo" else {})
+    activations, signals = problem.layer_factors(theta, x, y, **options)
+    for both, alone in (
+        (activations, problem.activations(theta, x)),
+        (signals, problem.score_signals(theta, x, y, **options)),
+    ):
+        assert len(both) == len(alone) == 2
+        for one, other in zip(both, alone, strict=True):
+            np.testing.assert_array_equal(one, other)
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        problem.layer_factors(theta, x, y, knd=kind)

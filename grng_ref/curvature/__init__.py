@@ -144,13 +144,12 @@ def fisher(
     -----
     Source: classical (Amari 1998).
     """
-    if not hasattr(problem, "score_signals") or isinstance(problem, type):
+    if not hasattr(problem, "layer_factors") or isinstance(problem, type):
         got = getattr(problem, "__name__", type(problem).__name__)
         raise TypeError(f"problem must be a Problem, got {got}")
     built = find_structure(structure)
     options = {"kind": kind, "samples": samples, "num_samples": num_samples, "rng": rng}
-    signals = problem.score_signals(theta, x, y, **options)
-    return build_curvature(built, problem.activations(theta, x), signals)
+    return build_curvature(built, *problem.layer_factors(theta, x, y, **options))
 
 
 def build_curvature(

@@ -228,6 +228,10 @@ TABLE: dict[str, list[tuple[Any, ...]]] = {
          lambda: PROBLEM.score_signals(THETA, X, kind="monte_carlo", samples=Y[None, :4]),
          V_, "samples[0]", "(5,)", "got (4,)"),
     ],
+    "Problem.layer_factors": [
+        ("empirical without labels", lambda: PROBLEM.layer_factors(THETA, X, kind="empirical"),
+         V_, "y", "must be given for kind='empirical'", "got None"),
+    ],
     "Problem.score_rows": [
         ("empirical without labels", lambda: PROBLEM.score_rows(THETA, X, kind="empirical"),
          V_, "y", "must be given for kind='empirical'", "got None"),
