@@ -91,15 +91,17 @@ def cholesky(matrix: Array, *, shift: float = 0.0) -> Array | None:
     """
     xp = compat.array_namespace(matrix)
     shifted = add_to_diagonal(matrix, shift)
-    if not bool(xp.all(xp.isfinite(shifted))):
-        return None
     if is_numpy(xp):
         own = shifted is not matrix  # a copy already, which LAPACK may overwrite
         try:
             # A symmetric matrix is its own transpose, and this view has LAPACK's memory order.
-            return scipy.linalg.cholesky(shifted.T, lower=True, check_finite=False, overwrite_a=own)
+            factor = scipy.linalg.cholesky(shifted.T, lower=True, check_finite=False, overwrite_a=own)
         except np.linalg.LinAlgError:
             return None
+        # NaN or infinity in a row of the matrix reaches the pivot of that row.
+        return factor if np.all(np.isfinite(np.diagonal(factor))) else None
+    if not bool(xp.all(xp.isfinite(shifted))):
+        return None
     try:
         factor = xp.linalg.cholesky(shifted)
     except Exception as error:  # torch and array-api-strict raise LinAlgError types of their own
