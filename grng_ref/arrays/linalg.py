@@ -10,13 +10,12 @@ import importlib
 import math
 from typing import Any
 
-import array_api_compat as compat
 import array_api_extra as xpx
 import numpy as np
 import scipy.linalg
 
 from .errors import NumericalError
-from .namespaces import Array, backend_name, epsilon, is_numpy, like
+from .namespaces import Array, array_namespace, backend_name, epsilon, is_numpy, like
 
 
 def quiet() -> np.errstate:
@@ -26,7 +25,7 @@ def quiet() -> np.errstate:
 
 def transpose(matrix: Array) -> Array:
     """The matrix with its last two axes exchanged."""
-    return compat.array_namespace(matrix).matrix_transpose(matrix)
+    return array_namespace(matrix).matrix_transpose(matrix)
 
 
 def symmetrize(matrix: Array) -> Array:
@@ -36,7 +35,7 @@ def symmetrize(matrix: Array) -> Array:
 
 def identity(size: int, template: Array, value: float = 1.0) -> Array:
     """``value`` times the identity matrix, of the template's dtype and device."""
-    xp = compat.array_namespace(template)
+    xp = array_namespace(template)
     return value * xp.eye(size, **like(template))
 
 
@@ -44,7 +43,7 @@ def add_to_diagonal(matrix: Array, value: float) -> Array:
     """M + value I; M is not changed, and is itself the result where the value is zero."""
     if value == 0.0:
         return matrix
-    if is_numpy(compat.array_namespace(matrix)):
+    if is_numpy(array_namespace(matrix)):
         result = matrix.copy()
         result.flat[:: matrix.shape[0] + 1] += value
         return result
@@ -53,7 +52,7 @@ def add_to_diagonal(matrix: Array, value: float) -> Array:
 
 def diagonal(matrix: Array) -> Array:
     """The main diagonal of a square matrix."""
-    return compat.array_namespace(matrix).linalg.diagonal(matrix)
+    return array_namespace(matrix).linalg.diagonal(matrix)
 
 
 def norm(array: Array) -> float:
@@ -62,7 +61,7 @@ def norm(array: Array) -> float:
     Where the sum of squares leaves the safe range (1e-30 in float32 squares to zero), the entries are scaled
     by the largest one first.
     """
-    xp = compat.array_namespace(array)
+    xp = array_namespace(array)
     with quiet():
         squares = _sum_of_squares(array)
     if float(xp.finfo(array.dtype).smallest_normal) / epsilon(array) < squares < math.inf:
@@ -75,7 +74,7 @@ def norm(array: Array) -> float:
 
 
 def _sum_of_squares(array: Array) -> float:
-    xp = compat.array_namespace(array)
+    xp = array_namespace(array)
     if is_numpy(xp) and array.dtype == np.float64:  # no temporary array; float32 keeps its pairwise sum
         flat = np.ravel(array, order="K")
         return float(scipy.linalg.blas.ddot(flat, flat))
@@ -89,7 +88,7 @@ def cholesky(matrix: Array, *, shift: float = 0.0) -> Array | None:
     finite, its diagonal is positive, and its rows have the squared lengths that the diagonal of the
     matrix states.
     """
-    xp = compat.array_namespace(matrix)
+    xp = array_namespace(matrix)
     shifted = add_to_diagonal(matrix, shift)
     if is_numpy(xp):
         own = shifted is not matrix  # a copy already, which LAPACK may overwrite
@@ -113,7 +112,7 @@ def cholesky(matrix: Array, *, shift: float = 0.0) -> Array | None:
 
 def is_cholesky_factor(factor: Array, matrix: Array) -> bool:
     """Whether a lower-triangular matrix can be the Cholesky factor of a matrix, in O(n^2)."""
-    xp = compat.array_namespace(matrix)
+    xp = array_namespace(matrix)
     pivots, stated = diagonal(factor), diagonal(matrix)
     lengths = xp.sum(factor * factor, axis=-1)
     slack = 8 * matrix.shape[-1] * epsilon(matrix)
@@ -123,7 +122,7 @@ def is_cholesky_factor(factor: Array, matrix: Array) -> bool:
 
 def solve_triangular(factor: Array, rhs: Array, *, lower: bool, transposed: bool = False) -> Array:
     """Solve ``T x = b`` (or ``T^T x = b``) for a triangular T; b is a vector or a matrix of columns."""
-    xp = compat.array_namespace(factor)
+    xp = array_namespace(factor)
     name = backend_name(xp)
     if name != "numpy" and bool(xp.any(diagonal(factor) == 0.0)):  # others than LAPACK give infinities
         raise NumericalError("a triangular factor is singular")
@@ -160,7 +159,7 @@ def is_singular(factor: Array, matrix_norm: float) -> bool:
     Roundoff can let the factorization of a singular matrix succeed. Three steps of inverse iteration find
     the smallest eigenvalue then: it is 1/eps times smaller than the largest one. O(n^2).
     """
-    xp = compat.array_namespace(factor)
+    xp = array_namespace(factor)
     n = factor.shape[0]
     places = xp.arange(n, **like(factor))
     x = xp.cos(places * places)  # a start without structure: orthogonal to nothing on purpose
@@ -181,7 +180,7 @@ def eigh(matrix: Array) -> tuple[Array, Array]:
     NumericalError
         Non-finite entries, or no convergence.
     """
-    xp = compat.array_namespace(matrix)
+    xp = array_namespace(matrix)
     if not bool(xp.all(xp.isfinite(matrix))):
         raise NumericalError("eigendecomposition of a matrix with NaN or infinite entries")
     try:
@@ -218,7 +217,7 @@ def qr_append(factor: Array, rows: Array, targets: Array | None = None) -> tuple
     ``[factor; rows] x = [0; t]``. LAPACK's ``tpqrt`` uses the triangle and costs O(n^2 m); the fallback is a
     QR factorization of the stacked matrix.
     """
-    xp = compat.array_namespace(factor)
+    xp = array_namespace(factor)
     n, m = factor.shape[0], rows.shape[0]
     if m == 0:
         return factor, None if targets is None else xp.zeros(n, **like(factor))
@@ -246,7 +245,7 @@ def qr_by_size(rows: Array) -> tuple[Array, Array]:
     The roundoff that Householder's reflections leave in a row is then of the size of that row and not of
     the largest one (Cox and Higham 1998): a weak prior beside strong observations keeps its digits.
     """
-    xp = compat.array_namespace(rows)
+    xp = array_namespace(rows)
     order = xp.argsort(xp.max(xp.abs(rows), axis=1), descending=True)
     basis, triangle = xp.linalg.qr(xp.take(rows, order, axis=0), mode="reduced")
     return xp.take(basis, xp.argsort(order), axis=0), triangle
@@ -254,13 +253,13 @@ def qr_by_size(rows: Array) -> tuple[Array, Array]:
 
 def symmetric_from_lower(matrix: Array) -> Array:
     """The symmetric matrix with the lower triangle of M, whatever is above it."""
-    xp = compat.array_namespace(matrix)
+    xp = array_namespace(matrix)
     return xp.tril(matrix) + transpose(xp.tril(matrix, k=-1))
 
 
 def symmetric_times(matrix: Array, columns: Array) -> Array:
     """``P X`` for a symmetric P of which only the lower triangle is read, and X a vector or columns."""
-    xp = compat.array_namespace(matrix)
+    xp = array_namespace(matrix)
     if not is_numpy(xp):
         return symmetric_from_lower(matrix) @ columns
     held, lower = _fortran_triangle(matrix)
@@ -271,7 +270,7 @@ def symmetric_times(matrix: Array, columns: Array) -> Array:
 
 def subtract_square(matrix: Array, factor: Array) -> Array:
     """``P - V V^T`` for a symmetric P: of argument and result only the lower triangle counts."""
-    xp = compat.array_namespace(matrix)
+    xp = array_namespace(matrix)
     if not is_numpy(xp):
         return matrix - factor @ transpose(factor)
     held, lower = _fortran_triangle(matrix)
@@ -291,7 +290,7 @@ def has_roundoff_pivot(triangle: Array) -> bool:
     The factorization is backward stable column by column, so such a matrix may as well be singular; a small
     pivot in a small column is a good one. True for what is not finite.
     """
-    xp = compat.array_namespace(triangle)
+    xp = array_namespace(triangle)
     pivots = xp.abs(diagonal(triangle))
     suspicious = triangle.shape[0] * epsilon(triangle) * float(xp.max(pivots))
     smallest = float(xp.finfo(triangle.dtype).smallest_normal)  # what is below has lost its digits

@@ -14,6 +14,18 @@ import numpy as np
 Array = Any
 """Any array of a supported backend; the array API standard has no common static type."""
 
+# NumPy is there from the start: an array of JAX's dtype float0 has NumPy's type and claims JAX's namespace.
+_NAMESPACES: dict[type, ModuleType] = {np.ndarray: compat.array_namespace(np.empty(0))}
+_SUPPORTED: set[type] = {np.ndarray}
+
+
+def array_namespace(array: Array) -> ModuleType:
+    """The namespace of one array, asked once a type: asking costs as much as a small matrix product."""
+    kind = type(array)
+    if kind not in _NAMESPACES:
+        _NAMESPACES[kind] = compat.array_namespace(array)
+    return _NAMESPACES[kind]
+
 
 def namespace(**named: Array) -> ModuleType:
     """The one array namespace of the named arguments, which must be floating, of one dtype and device.
@@ -63,7 +75,7 @@ def _one_namespace(named: dict[str, Array]) -> ModuleType:
             )
         if getattr(value, "requires_grad", False):
             raise TypeError(f"{name} is a PyTorch tensor that requires grad; pass {name}.detach()")
-        own, own_device = compat.array_namespace(value), compat.device(value)
+        own, own_device = array_namespace(value), compat.device(value)
         if xp is None:
             first_name, xp, where = name, own, own_device
         elif own is not xp:
@@ -82,11 +94,17 @@ def _one_namespace(named: dict[str, Array]) -> ModuleType:
 
 
 def _is_supported(value: Any) -> bool:
+    kind = type(value)
+    if kind in _SUPPORTED:
+        return True
     # `*` is another product for numpy.matrix, and nothing here would respect a mask.
     if not compat.is_array_api_obj(value) or isinstance(value, np.matrix | np.ma.MaskedArray):
         return False
-    xp = compat.array_namespace(value)
-    return is_numpy(xp) or backend_name(xp) != "numpy"
+    xp = array_namespace(value)
+    if not (is_numpy(xp) or backend_name(xp) != "numpy"):
+        return False
+    _SUPPORTED.add(kind)
+    return True
 
 
 def backend_name(xp: ModuleType) -> str:
@@ -114,7 +132,7 @@ def like(array: Array) -> dict[str, Any]:
 
 def epsilon(array: Array) -> float:
     """Unit of least precision of an array's dtype: 2^-52 in float64, 2^-23 in float32."""
-    return float(compat.array_namespace(array).finfo(array.dtype).eps)
+    return float(array_namespace(array).finfo(array.dtype).eps)
 
 
 # --- checks of single arguments ------------------------------------------------------------------------
@@ -172,7 +190,7 @@ def check_real(name: str, value: Any, *, minimum: float = -math.inf, exclusive: 
 
 def check_representable(name: str, value: float, template: Array) -> float:
     """The positive value if the template's dtype holds it as a normal number, or a ValueError."""
-    limits = compat.array_namespace(template).finfo(template.dtype)
+    limits = array_namespace(template).finfo(template.dtype)
     if not float(limits.smallest_normal) <= value <= float(limits.max):
         raise ValueError(f"{name} leaves the range of {template.dtype}: it needs the number {value:g} there")
     return value
@@ -181,7 +199,7 @@ def check_representable(name: str, value: float, template: Array) -> float:
 def _is_real_scalar(value: Any) -> bool:
     if not compat.is_array_api_obj(value) or tuple(value.shape) != ():
         return False
-    return bool(compat.array_namespace(value).isdtype(value.dtype, ("real floating", "integral")))
+    return bool(array_namespace(value).isdtype(value.dtype, ("real floating", "integral")))
 
 
 def check_integer(name: str, value: Any, *, minimum: int) -> int:

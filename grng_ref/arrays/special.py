@@ -6,9 +6,7 @@ import importlib
 import math
 from collections.abc import Callable, Mapping
 
-import array_api_compat as compat
-
-from .namespaces import Array, backend_name
+from .namespaces import Array, array_namespace, backend_name
 
 _ERF = {
     "numpy": ("scipy.special", "erf"),
@@ -30,14 +28,14 @@ _STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188)
 
 def sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x)), with full relative accuracy in both tails."""
-    xp = compat.array_namespace(x)
+    xp = array_namespace(x)
     t = xp.exp(-xp.abs(x))
     return xp.where(x >= 0, 1.0 / (1.0 + t), t / (1.0 + t))
 
 
 def softplus(x: Array) -> Array:
     """log(1 + exp(x)), with full relative accuracy in the left tail and no overflow."""
-    xp = compat.array_namespace(x)
+    xp = array_namespace(x)
     return xp.where(x > 0, x, xp.zeros_like(x)) + xp.log1p(xp.exp(-xp.abs(x)))
 
 
@@ -54,7 +52,7 @@ def erf_by_series(x: Array) -> Array:
     Stegun 7.1.6), whose terms have one sign; beyond, one minus the continued fraction 7.1.14, where an
     error of erfc no longer matters.
     """
-    xp = compat.array_namespace(x)
+    xp = array_namespace(x)
     small = xp.clip(x, -2.0, 2.0)
     square = small * small
     total = term = small
@@ -83,7 +81,7 @@ def log_factorial_by_stirling(y: Array) -> Array:
     Below 16 the logarithm of the product, so that 0! and 1! give zero; from there Stirling's series
     ``y (log y - 1) + log(2 pi y) / 2 + 1/(12 y) - 1/(360 y^3) + ...`` (Abramowitz and Stegun 6.1.41).
     """
-    xp = compat.array_namespace(y)
+    xp = array_namespace(y)
     product = xp.ones_like(y)
     for factor in range(2, _STIRLING_FROM):
         product = xp.where(y >= factor, product * factor, product)
@@ -99,5 +97,5 @@ def log_factorial_by_stirling(y: Array) -> Array:
 
 def _own(names: Mapping[str, tuple[str, str]], x: Array) -> Callable[[Array], Array] | None:
     """The function that the library of x has, by (module, name); None where the table has no entry."""
-    found = names.get(backend_name(compat.array_namespace(x)))
+    found = names.get(backend_name(array_namespace(x)))
     return None if found is None else getattr(importlib.import_module(found[0]), found[1])

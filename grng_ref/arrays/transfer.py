@@ -12,7 +12,7 @@ import array_api_compat as compat
 import numpy as np
 
 from .errors import BackendError
-from .namespaces import Array, check_choice
+from .namespaces import Array, array_namespace, check_choice
 
 BACKENDS = ("numpy", "cupy", "torch", "jax", "array_api_strict")
 _MODULES = {"numpy": "numpy", "cupy": "cupy", "torch": "torch", "jax": "jax.numpy"}
@@ -115,7 +115,7 @@ def row_major_copy(tree: Any) -> Any:
     """
 
     def copy(array: Array) -> Array:
-        xp = compat.array_namespace(array)
+        xp = array_namespace(array)
         flat = xp.asarray(xp.reshape(array, (-1,)), copy=True)
         return xp.reshape(flat, tuple(array.shape))
 
@@ -124,7 +124,7 @@ def row_major_copy(tree: Any) -> Any:
 
 def from_host(values: np.ndarray, template: Array, *, dtype: Any = None) -> Array:
     """A host array as one of the template's library and device (and its dtype unless given)."""
-    xp = compat.array_namespace(template)
+    xp = array_namespace(template)
     kind = template.dtype if dtype is None else dtype
     return xp.asarray(values, dtype=kind, device=compat.device(template))
 
@@ -199,7 +199,7 @@ def _find_device(backend: str, xp: ModuleType, device: Any) -> Any:
 
 
 def _move(array: Array, backend: str, xp: ModuleType, wanted: str, where: Any) -> Array:
-    own = compat.array_namespace(array)
+    own = array_namespace(array)
     here = own is xp and (where is None or compat.device(array) == where)
     if here and dtype_name(array) == wanted and getattr(array.dtype, "isnative", True):
         return array
@@ -249,7 +249,7 @@ def _to_host(array: Array) -> np.ndarray:
             raise BackendError(f"NumPy has no dtype {dtype_name(array)}: cast the tensor to one that it has")
         return array.detach().cpu().numpy().copy()  # a CPU tensor's numpy() shares its memory
     if type(array).__module__.startswith("array_api_strict"):
-        strict = compat.array_namespace(array)
+        strict = array_namespace(array)
         array = array.to_device(strict.Device("CPU_DEVICE"))
     return np.array(array)
 

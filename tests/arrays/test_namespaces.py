@@ -38,6 +38,18 @@ def test_the_namespace_is_that_of_the_arguments(backend):
     assert device_of(a) == compat.device(a)
 
 
+@pytest.mark.parametrize(
+    "stranger", [np.zeros((1, 1)).view(np.matrix), np.ma.masked_array([1.0]), 1.0, [1.0]], ids=type
+)
+def test_a_type_that_was_met_lets_no_other_type_in(backend, stranger):
+    """Namespaces are remembered by type: an array before must not change what is refused after it."""
+    array = backend.asarray(np.zeros(2))
+    for _ in range(2):
+        assert namespace(array=array) is compat.array_namespace(array)
+        with pytest.raises(TypeError, match="stranger must be an array"):
+            namespace(stranger=stranger)
+
+
 def test_new_arrays_are_like_their_template(backend):
     template = backend.asarray(np.ones(3))
     made = namespace(template=template).zeros(3, **like(template))
