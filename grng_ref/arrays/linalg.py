@@ -28,18 +28,6 @@ def transpose(matrix: Array) -> Array:
     return array_namespace(matrix).matrix_transpose(matrix)
 
 
-def transposed_product(left: Array, right: Array) -> Array:
-    """``L^T R`` for matrices of equally many rows, where a factorization of the product may follow.
-
-    NumPy's and SciPy's BLAS have threads of their own: after a product in NumPy's, SciPy's LAPACK would share
-    the processor with threads that wait busily. So on NumPy the product is SciPy's too.
-    """
-    if not is_numpy(array_namespace(left)):
-        return transpose(left) @ right
-    (gemm,) = scipy.linalg.get_blas_funcs(("gemm",), (left,))
-    return gemm(1.0, right.T, left.T, trans_b=True).T  # transposed views have BLAS's memory order
-
-
 def symmetrize(matrix: Array) -> Array:
     """(M + M^T) / 2."""
     return 0.5 * (matrix + transpose(matrix))
