@@ -57,9 +57,13 @@ def signals(network: Network, trace: Trace) -> list[Any]:
     found[-1] = signal
     for index in range(len(network.layers) - 1, network.lowest, -1):
         layer = network.layers[index]
-        pulled = rows_of((signal * ball_matrix(layer.weights) * scale_of(layer)).entries(), layer.weights.shape[1])
+        pulled = rows_of(
+            (signal * ball_matrix(layer.weights) * scale_of(layer)).entries(), layer.weights.shape[1]
+        )
         slopes = [row for row in trace.slopes[index - 1] for _ in range(k)]
-        products = [p * d for row, slope in zip(pulled, slopes, strict=True) for p, d in zip(row, slope, strict=True)]
+        products = [
+            p * d for row, slope in zip(pulled, slopes, strict=True) for p, d in zip(row, slope, strict=True)
+        ]
         signal = found[index - 1] = arb_mat(n * k, layer.weights.shape[1], products)
     return found
 
