@@ -1,4 +1,4 @@
-"""What a problem describes, read from its attributes as exact numbers: layers, scales, activation, likelihood.
+"""What a problem describes, read from its attributes as exact numbers: layers, scales, names.
 
 Only data is read, never a function of the package: widths, names, stored arrays. A class, an activation or a
 likelihood that is not one of the package's own may compute anything, and is refused.
@@ -7,7 +7,7 @@ likelihood that is not one of the package's own may compute anything, and is ref
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -67,7 +67,7 @@ def read_network(problem: Any, theta: Array) -> Network:
     ValueError
         An unknown name, a wrong shape, entries that are not finite.
     """
-    model = _part(problem, "model", {_MODEL: ""})
+    model = _part(problem, "model", {_MODEL})
     activation = read_activation(model.activation)
     shapes = [(out, into + int(model.bias)) for into, out in pairwise(model.sizes)]
     trainable = [i for i in range(len(shapes)) if i not in model.frozen]
@@ -110,7 +110,7 @@ def _squared_scales(model: Any) -> list[Fraction]:
     return [Fraction(1, d) if model.parameterization == "ntk" else Fraction(1) for d in model.sizes[:-1]]
 
 
-def _part(problem: Any, name: str, known: dict[str, str]) -> Any:
+def _part(problem: Any, name: str, known: Collection[str]) -> Any:
     if not hasattr(problem, name):
         raise TypeError(f"problem must be a gr.Problem, which has a {name}, got {type(problem).__name__}")
     part = getattr(problem, name)

@@ -71,9 +71,9 @@ def network_enclosure(
     numbers that they store. So are ``scales`` (those of `two_layer` are 1 and the float next to
     ``m^{-1/2}``); the scales ``d_l^{-1/2}`` of the NTK parameterization are exact roots.
 
-    A preactivation of relu whose ball holds zero without being zero has a slope anywhere in [0, 1], and a
-    ball as wide; that of a preactivation that is exactly zero, as sums of stored numbers may be, is 0, the
-    package's convention. If such balls are wide, a higher precision makes them narrow unless the true value is 0.
+    Where the ball of a preactivation of relu holds zero, and more than zero, its slope is the ball [0, 1]: no
+    side is chosen. A higher precision makes it narrow again, unless the true value is zero. A ball that is
+    zero and nothing else, as sums of stored numbers may be, has the slope 0, the package's convention.
 
     Source: classical (the chain rule; midpoint-radius arithmetic: Johansson 2017).
     """

@@ -1,7 +1,7 @@
 """What one example contributes, in balls: loss, its gradient, log density and Fisher at its outputs f.
 
-The outputs are stored numbers, which are exact in the balls that they enter, or balls. No number close to another
-is subtracted from it where that can be avoided, so that saturated outputs keep narrow balls.
+The outputs are balls, or stored numbers, which are exact in the balls they enter. No number close to another is
+subtracted from it where that can be avoided, so that saturated outputs keep narrow balls.
 """
 
 from __future__ import annotations

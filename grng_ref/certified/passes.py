@@ -1,4 +1,4 @@
-"""Forward and backward passes of a multilayer perceptron on python-flint's balls, at the working precision."""
+"""Forward and backward passes of a multilayer perceptron in balls, at the working precision."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def ball_matrix(values: np.ndarray) -> Any:
 
 
 def scale_of(layer: Layer) -> Any:
-    """c as a ball."""
+    """The scale c as a ball."""
     return load_flint().arb(rational(layer.squared_scale)).sqrt()
 
 
@@ -49,7 +49,7 @@ def forward(network: Network, x: np.ndarray) -> Trace:
 
 
 def signals(network: Network, trace: Trace) -> list[Any]:
-    """``D_l = df_{n,k} / ds_l`` (N K, d_{l+1}), example-major, for each layer from the first trainable one."""
+    """``D_l = df_{n,k} / ds_l`` (N K, d_{l+1}), example-major, of each layer from the first trainable one."""
     arb_mat = load_flint().arb_mat
     n, k = trace.outputs.nrows(), trace.outputs.ncols()
     signal = arb_mat(n * k, k, [int(row % k == column) for row in range(n * k) for column in range(k)])

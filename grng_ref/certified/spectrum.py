@@ -17,10 +17,10 @@ def eigenvalue_enclosure(matrix: Enclosure, *, precision: int = 256) -> Enclosur
     """Enclosures of all eigenvalues (n,), ascending, of every symmetric matrix in the balls.
 
     With an approximate eigenbasis Q from floating arithmetic, in balls: ``B = Q^T M Q``, ``S = Q^T Q``, M
-    the midpoints. ``lambda_i(B)`` is within ``|B - diag B|`` of the i-th diagonal entry (Weyl), ``lambda_i(M)``
-    is ``lambda_i(B)`` over a number within ``|S - I|`` of 1 (Ostrowski), and the radii R add ``|R|``; all
-    norms are row sums. So an eigenvalue is known to about ``n eps |M|``: the smallest keeps its digits up to
-    a condition number, and its sign beyond.
+    the midpoints. ``lambda_i(B)`` is within ``|B - diag B|`` of the i-th least diagonal entry (Weyl), and
+    ``lambda_i(M)`` is ``lambda_i(B)`` over a number within ``|S - I|`` of 1 (Ostrowski); the radii R add
+    ``|R|``. All norms are row sums. So every eigenvalue is known to about ``n eps |M|``, and the least one
+    has lost as many digits as the condition number has.
 
     Parameters
     ----------
@@ -62,8 +62,8 @@ def eigenvalue_enclosure(matrix: Enclosure, *, precision: int = 256) -> Enclosur
         spread, shift = flint.arb(0, off), flint.arb(0, _row_sum(ball_matrix(radius)))
         stretch = flint.arb(1) + flint.arb(0, defect)
         # the i-th of the true diagonal entries lies between the i-th of the lower and of the upper ends
-        lower = sorted((entry.lower() for entry in diagonal))
-        upper = sorted((entry.upper() for entry in diagonal))
+        lower = sorted(entry.lower() for entry in diagonal)
+        upper = sorted(entry.upper() for entry in diagonal)
         ordered = [low.union(high) for low, high in zip(lower, upper, strict=True)]
         values = [(value + spread) / stretch + shift for value in ordered]
         return enclose("the eigenvalues", flint.arb_mat(1, size, values), (size,))
