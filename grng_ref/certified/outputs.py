@@ -1,12 +1,12 @@
 """What one example contributes, in balls: loss, its gradient, log density and Fisher at its outputs f.
 
-The outputs are balls, or stored numbers, which are exact in the balls they enter. No number close to another is
-subtracted from it where that can be avoided, so that saturated outputs keep narrow balls.
+The outputs are balls, or stored numbers, which are exact in the balls they enter. No number close to another
+is subtracted from it where that can be avoided, so that saturated outputs keep narrow balls.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -124,7 +124,7 @@ def _poisson(f: Sequence[Any], y: np.ndarray) -> Outputs:
     return Outputs(loss, -(loss + constant), gradient, _diagonal(rates))
 
 
-def _balls(f: Sequence[Any]) -> list[Any]:
+def _balls(f: Iterable[Any]) -> list[Any]:
     arb = load_flint().arb
     return [value if isinstance(value, arb) else arb(float(value)) for value in f]
 

@@ -34,7 +34,9 @@ def scale_of(layer: Layer) -> Any:
 def forward(network: Network, x: np.ndarray) -> Trace:
     """``s_l = c_l (W_l a_l) + b_l``, the scale last: what cancels in a product of stored numbers is zero."""
     arb_mat = load_flint().arb_mat
-    inputs, slopes, a = [], [], ball_matrix(x)
+    inputs: list[Any] = []
+    slopes: list[Any] = []
+    a = ball_matrix(x)
     for index, layer in enumerate(network.layers):
         inputs.append(a)
         s = a * ball_matrix(layer.weights.T) * scale_of(layer)
