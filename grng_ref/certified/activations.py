@@ -41,14 +41,23 @@ def logistic(x: Any) -> Any:
     if x <= 0:
         grown = x.exp()
         return grown / (1 + grown)
-    if not x.is_finite():
-        return load_flint().arb.nan()
-    return logistic(x.lower()).union(logistic(x.upper()))  # it increases
+    return _between_ends(logistic, x)
 
 
 def softplus(x: Any) -> Any:
-    """``log(1 + e^x) = max(x, 0) + log(1 + e^{-|x|})``."""
-    return x.max(load_flint().arb(0)) + (-abs(x)).exp().log1p()
+    """``log(1 + e^x)``, likewise."""
+    if x >= 0:
+        return x + (-x).exp().log1p()
+    if x <= 0:
+        return x.exp().log1p()
+    return _between_ends(softplus, x)
+
+
+def _between_ends(increasing: Callable[[Any], Any], x: Any) -> Any:
+    """All values of an increasing function on a ball that holds zero."""
+    if not x.is_finite():
+        return load_flint().arb.nan()
+    return increasing(x.lower()).union(increasing(x.upper()))
 
 
 def _identity(x: Any) -> tuple[Any, Any]:

@@ -21,7 +21,6 @@ from grng_ref.certified.activations import ACTIVATIONS as IN_BALLS
 from grng_ref.certified.description import read_network
 from grng_ref.certified.passes import forward, signals
 
-
 RESULTS = ("outputs", "jacobian", "residuals", "loss", "gradient", "gram")
 
 

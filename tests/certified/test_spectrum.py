@@ -68,8 +68,8 @@ def test_eigenvalues_lie_in_their_balls(name):
     truth = spectrum_in_digits(matrix)
     assert holds(found, truth)
     size = len(matrix)
-    # roundoff of an eigenbasis: n eps |M| in each of n entries of a row
-    assert np.all(found.radius <= 8 * size**2 * UNIT * np.linalg.norm(matrix))
+    # roundoff of an eigenbasis: a few n eps |M| in each of the n entries of a row
+    assert np.all(found.radius <= 8 * size**2 * UNIT * np.max(np.abs(matrix)))
     lower, upper = eigenvalue_bounds(exact(matrix))
     assert Fraction(lower) <= truth[0]
     assert Fraction(upper) >= truth[-1]
@@ -152,9 +152,8 @@ def no_row_sums(monkeypatch):
 @pytest.mark.parametrize("plant", [without_radii, orthogonal_basis_taken_for_granted, no_row_sums])
 def test_planted_errors_are_noticed(plant, monkeypatch):
     """A member of the balls at their ends, whose spectrum must be covered."""
-    middle = random_symmetric(6, 4)
-    member = np.nextafter(middle, np.inf)
-    member = middle + 2.0**-20 * np.sign(random_symmetric(6, 9))  # exact: middle has fewer bits than 33 after
+    middle = np.round(random_symmetric(6, 4), 2)
+    member = middle + 2.0**-20 * np.sign(random_symmetric(6, 9))
     balls = Enclosure(middle, np.full((6, 6), 2.0**-19))
     truth = spectrum_in_digits(member)
     assert holds(eigenvalue_enclosure(balls), truth)
