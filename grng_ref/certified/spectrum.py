@@ -10,7 +10,7 @@ import numpy as np
 from ..arrays import NumericalError, check_shape
 from .enclosure import Enclosure, enclose
 from .library import check_precision, load_flint, working_precision
-from .passes import ball_matrix
+from .linear import ball_matrix
 
 
 def eigenvalue_enclosure(matrix: Enclosure, *, precision: int = 256) -> Enclosure:

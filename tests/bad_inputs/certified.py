@@ -34,11 +34,11 @@ class Residual(gr.MLP):
 
 
 @dataclass(frozen=True)
-class Relabelled:
-    """A problem with the parts that a row wants to be wrong, as a careless caller builds it."""
+class Parts:
+    """What has the parts of a problem."""
 
-    model: Any = MLP
-    likelihood: Any = gr.Categorical()
+    model: Any
+    likelihood: Any
 
 
 NAMELESS = gr.Problem(gr.MLP((3, 4, 2), activation=ACTIVATIONS["tanh"]), gr.Categorical())
@@ -50,7 +50,8 @@ SKEW = Enclosure(np.array([[1.0, 2.0], [3.0, 1.0]]), np.zeros((2, 2)))
 def reads_the_model(door: Any) -> list[tuple[Any, ...]]:
     """The rows of both doors that take a problem, theta and x."""
     return [
-        ("no problem", lambda: door(MLP, THETA, X), T_, "problem", "a gr.Problem, which has a model", "got MLP"),
+        ("no problem", lambda: door(MLP, THETA, X),
+         T_, "problem", "a gr.Problem, which has a model", "got MLP"),
         ("model of a user's", lambda: door(gr.Problem(Residual((3, 2)), gr.Gaussian()), THETA[:8], X),
          T_, "problem.model", "of the package itself (gr.MLP)", "certified.Residual"),
         ("activation of a user's", lambda: door(NAMELESS, THETA, X),
@@ -59,7 +60,8 @@ def reads_the_model(door: Any) -> list[tuple[Any, ...]]:
         ("theta one short", lambda: door(PROBLEM, THETA[1:], X), V_, "theta", "(26,)", "got (25,)"),
         ("NaN in theta", lambda: door(PROBLEM, with_entry(THETA, NAN), X), V_, "theta", "finite", "NaN"),
         ("integer theta", lambda: door(PROBLEM, THETA.astype(int), X), T_, "theta", FLOAT, "int64"),
-        ("x of another width", lambda: door(PROBLEM, THETA, X[:, :2]), V_, "x", "(examples, inputs)", "(5, 2)"),
+        ("x of another width", lambda: door(PROBLEM, THETA, X[:, :2]),
+         V_, "x", "(examples, inputs)", "(5, 2)"),
         ("infinity in x", lambda: door(PROBLEM, THETA, with_entry(X, INF)), V_, "x", "finite", "infinit"),
         ("precision of a float", lambda: door(PROBLEM, THETA, X, precision=52),
          V_, "precision", "an integer >= 53", "got 52"),
@@ -75,7 +77,8 @@ def reads_a_symmetric_matrix(door: Any) -> list[tuple[Any, ...]]:
          V_, "matrix", "a square matrix", "got (3,)"),
         ("oblong", lambda: door(Enclosure(np.ones((2, 3)), np.zeros((2, 3)))),
          V_, "matrix", "a square matrix", "got (2, 3)"),
-        ("number", lambda: door(Enclosure(np.ones(()), np.zeros(()))), V_, "matrix", "a square matrix", "got ()"),
+        ("number", lambda: door(Enclosure(np.ones(()), np.zeros(()))),
+         V_, "matrix", "a square matrix", "got ()"),
         ("not symmetric", lambda: door(SKEW), V_, "matrix", "equal its transpose in every bit", "at [0, 1]"),
         ("radii not symmetric", lambda: door(Enclosure(np.eye(2), SKEW.midpoint)),
          V_, "matrix", "equal its transpose in every bit", "at [0, 1]"),
@@ -87,7 +90,7 @@ def reads_a_symmetric_matrix(door: Any) -> list[tuple[Any, ...]]:
 TABLE: dict[str, list[tuple[Any, ...]]] = {
     "certified.network_enclosure": [
         *reads_the_model(network_enclosure),
-        ("likelihood of a user's", lambda: network_enclosure(Relabelled(likelihood=Laplace()), THETA, X, T),
+        ("likelihood of a user's", lambda: network_enclosure(Parts(MLP, Laplace()), THETA, X, T),
          T_, "problem.likelihood", "of the package itself (gr.Gaussian, gr.Categorical", "certified.Laplace"),
         ("labels of another length", lambda: network_enclosure(PROBLEM, THETA, X, Y[1:]),
          V_, "y", "one class label an example", "got (4,)"),
@@ -104,7 +107,8 @@ TABLE: dict[str, list[tuple[Any, ...]]] = {
     "certified.eigenvalue_enclosure": reads_a_symmetric_matrix(eigenvalue_enclosure),
     "certified.eigenvalue_bounds": reads_a_symmetric_matrix(eigenvalue_bounds),
     "certified.norm_bounds": [
-        ("array for an enclosure", lambda: norm_bounds(np.eye(2)), T_, "array", "an Enclosure", "got ndarray"),
+        ("array for an enclosure", lambda: norm_bounds(np.eye(2)),
+         T_, "array", "an Enclosure", "got ndarray"),
         ("precision of a float", lambda: norm_bounds(SQUARE, precision=24),
          V_, "precision", "an integer >= 53", "got 24"),
     ],
