@@ -151,8 +151,8 @@ def _check_enclosure(name: str, value: Any) -> None:
 
 def _symmetric(matrix: Any) -> tuple[np.ndarray, np.ndarray]:
     _check_enclosure("matrix", matrix)
-    size = matrix.shape[0] if matrix.shape else None
-    check_shape("matrix", matrix.midpoint, (size, size), "a square matrix")
+    size = matrix.shape[0] if matrix.shape else 0
+    check_shape("matrix", matrix.midpoint, (size or None, size or None), "a square matrix")
     for part in (matrix.midpoint, matrix.radius):
         if not np.array_equal(part, part.T):
             i, j = np.argwhere(part != part.T)[0]

@@ -79,6 +79,8 @@ def reads_a_symmetric_matrix(door: Any) -> list[tuple[Any, ...]]:
          V_, "matrix", "a square matrix", "got (2, 3)"),
         ("number", lambda: door(Enclosure(np.ones(()), np.zeros(()))),
          V_, "matrix", "a square matrix", "got ()"),
+        ("empty", lambda: door(Enclosure(np.ones((0, 0)), np.zeros((0, 0)))),
+         V_, "matrix", "a square matrix", "got (0, 0)"),
         ("not symmetric", lambda: door(SKEW), V_, "matrix", "equal its transpose in every bit", "at [0, 1]"),
         ("radii not symmetric", lambda: door(Enclosure(np.eye(2), SKEW.midpoint)),
          V_, "matrix", "equal its transpose in every bit", "at [0, 1]"),
