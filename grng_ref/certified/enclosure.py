@@ -13,6 +13,7 @@ from ..arrays import Array, NumericalError, check_finite, check_shape
 from .library import load_flint, on_host
 from .rounding import fractions, root_upward, sum_of_squares, upward
 
+_SMALL, _LARGE = 2.0**-900, 2.0**900  # between them python-flint's own conversion is taken
 _TINY = float(np.finfo(np.float64).smallest_subnormal)
 
 
@@ -49,6 +50,20 @@ class Enclosure:
     def shape(self) -> tuple[int, ...]:
         """The shape of the array; ``()`` for a single number."""
         return tuple(self.midpoint.shape)
+
+    @property
+    def lower(self) -> np.ndarray:
+        """``m - r``, rounded downwards: no true value is less."""
+        return np.where(
+            self.radius == 0.0, self.midpoint, np.nextafter(self.midpoint - self.radius, -math.inf)
+        )
+
+    @property
+    def upper(self) -> np.ndarray:
+        """``m + r``, rounded upwards: no true value is greater."""
+        return np.where(
+            self.radius == 0.0, self.midpoint, np.nextafter(self.midpoint + self.radius, math.inf)
+        )
 
     def contains(self, array: Array) -> bool:
         """Whether every entry of an array, taken exactly, lies in its ball.
@@ -118,8 +133,17 @@ def _ball(name: str, ball: Any) -> tuple[float, float]:
         raise NumericalError(
             f"{name} has no finite enclosure at this precision: raise precision, unless its value overflows"
         )
-    midpoint = _rounded(ball.mid(), up=False)
-    radius = _rounded((ball - arb(midpoint)).abs_upper(), up=True) if math.isfinite(midpoint) else math.inf
+    midpoint = float(ball)  # of the midpoint, to nearest
+    if not _SMALL < abs(midpoint) < _LARGE:
+        midpoint = _rounded(ball.mid(), up=False)
+    if not math.isfinite(midpoint):
+        raise NumericalError(f"{name} leaves the range of float64")
+    error = (ball - arb(midpoint)).abs_upper()
+    radius = float(error)
+    if not _SMALL < radius < _LARGE:
+        radius = _rounded(error, up=True)
+    elif arb(radius) < error:
+        radius = math.nextafter(radius, math.inf)
     if not math.isfinite(radius):
         raise NumericalError(f"{name} leaves the range of float64")
     return midpoint, radius

@@ -1,18 +1,19 @@
-"""What one example contributes, in balls: log density, loss gradient and output Fisher at its outputs f.
+"""What one example contributes, in balls: loss, its gradient, log density and Fisher at its outputs f.
 
-Every stored number is exact in the balls it enters, and no number close to another is subtracted from it
-where that can be avoided, so that saturated outputs keep narrow balls.
+The outputs are balls, or stored numbers, which are exact in the balls they enter. No number close to another
+is subtracted from it where that can be avoided, so that saturated outputs keep narrow balls.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..arrays import Array, check_choice, check_shape, namespace_of_mixed, to_numpy
+from .activations import logistic, softplus
 from .library import exact_number, load_flint, on_host
 from .linear import rational
 
@@ -22,13 +23,14 @@ LIKELIHOODS = ("gaussian", "categorical", "bernoulli", "poisson")
 class Outputs(NamedTuple):
     """One example with K outputs."""
 
-    log_density: Any  # arb: log p(y | f), constants included
-    gradient: list[Any]  # K times arb: of the loss -log p(y | f)
+    loss: Any  # arb: -log p(y | f) without the terms that do not depend on f
+    log_density: Any  # arb: log p(y | f), those terms included
+    gradient: list[Any]  # K times arb: of the loss
     fisher: list[list[Any]]  # K x K times arb
 
 
-def read_likelihood(likelihood: Any, variance: Any) -> Callable[[np.ndarray, Any], Outputs]:
-    """The function (f (K,), y of one example) -> `Outputs` of a likelihood with this name.
+def read_likelihood(likelihood: Any, variance: Any) -> Callable[[Sequence[Any], Any], Outputs]:
+    """The function (f, K numbers or balls; y of one example) -> `Outputs` of a likelihood with this name.
 
     Raises
     ------
@@ -72,56 +74,63 @@ def read_targets(likelihood: str, y: Array, examples: int, outputs: int) -> np.n
 # --- the four likelihoods ----------------------------------------------------------------------------------
 
 
-def _gaussian(f: np.ndarray, y: np.ndarray, variance: Fraction) -> Outputs:
-    """``log p = -K log(2 pi s2) / 2 - |f - y|^2 / (2 s2)``, gradient ``(f - y) / s2``, Fisher ``I / s2``."""
+def _gaussian(f: Sequence[Any], y: np.ndarray, variance: Fraction) -> Outputs:
+    """Loss ``|f - y|^2 / (2 s2)``, constant ``K log(2 pi s2) / 2``, gradient ``(f - y) / s2``, ``I / s2``."""
     arb = load_flint().arb
     s2 = arb(rational(variance))
-    differences = [arb(a) - arb(b) for a, b in _pairs(f, y)]
+    differences = [a - b for a, b in _pairs(f, y)]
     squares = sum((d * d for d in differences), start=arb(0))
-    log_density = -(len(f) * (2 * arb.pi() * s2).log() + squares / s2) / 2
-    return Outputs(log_density, [d / s2 for d in differences], _diagonal([1 / s2 for _ in f]))
+    loss, constant = squares / (2 * s2), len(differences) * (2 * arb.pi() * s2).log() / 2
+    slopes = [d / s2 for d in differences]
+    return Outputs(loss, -(loss + constant), slopes, _diagonal([1 / s2 for _ in slopes]))
 
 
-def _categorical(f: np.ndarray, y: Any) -> Outputs:
+def _categorical(f: Sequence[Any], y: Any) -> Outputs:
     """Softmax: gradient ``p - e_y``, Fisher ``diag p - p p^T``; ``1 - p_k`` is a sum of the others."""
     arb = load_flint().arb
-    top, label = int(np.argmax(f)), int(y)
-    shifts = [arb(float(value)) - arb(float(f[top])) for value in f]
+    logits, label = _balls(f), int(y)
+    top = max(range(len(logits)), key=lambda k: float(logits[k]))  # about the largest: any would be right
+    shifts = [arb(0) if k == top else logit - logits[top] for k, logit in enumerate(logits)]
     weights = [shift.exp() for shift in shifts]
     rest = sum((w for k, w in enumerate(weights) if k != top), start=arb(0))
     p = [w / (1 + rest) for w in weights]
     others = [sum((q for j, q in enumerate(p) if j != k), start=arb(0)) for k in range(len(p))]
     gradient = [-others[k] if k == label else p[k] for k in range(len(p))]
     fisher = [[p[k] * others[k] if j == k else -p[k] * p[j] for j in range(len(p))] for k in range(len(p))]
-    return Outputs(shifts[label] - rest.log1p(), gradient, fisher)
+    loss = rest.log1p() - shifts[label]
+    return Outputs(loss, -loss, gradient, fisher)
 
 
-def _bernoulli(f: np.ndarray, y: np.ndarray) -> Outputs:
-    """Logistic s, ``t = 1 - 2y``: ``log p = log s(-t f)``, gradient ``t s(t f)``, Fisher ``s(f) s(-f)``."""
+def _bernoulli(f: Sequence[Any], y: np.ndarray) -> Outputs:
+    """Logistic s, ``t = 1 - 2y``: loss ``-log s(-t f)``, gradient ``t s(t f)``, Fisher ``s(f) s(-f)``."""
     arb = load_flint().arb
-    log_density, gradient, fisher = arb(0), [], []
-    for logit, label in _pairs(f, y):
-        sign = 1 - 2 * int(label)
-        decay = (-abs(arb(logit))).exp()  # never overflows
-        larger, smaller = 1 / (1 + decay), decay / (1 + decay)
-        wrong = larger if sign * logit > 0 else smaller  # s(t f), the probability of the other label
-        log_density -= decay.log1p() + arb(max(sign * logit, 0.0))
-        gradient.append(sign * wrong)
-        fisher.append(larger * smaller)
-    return Outputs(log_density, gradient, _diagonal(fisher))
+    signs = [1 - 2 * int(label) for label in y]
+    logits = _balls(f)
+    losses = (softplus(sign * logit) for sign, logit in zip(signs, logits, strict=True))
+    loss = sum(losses, start=arb(0))
+    gradient = [sign * logistic(sign * logit) for sign, logit in zip(signs, logits, strict=True)]
+    fisher = [logistic(logit) * logistic(-logit) for logit in logits]
+    return Outputs(loss, -loss, gradient, _diagonal(fisher))
 
 
-def _poisson(f: np.ndarray, y: np.ndarray) -> Outputs:
-    """``log p = y f - e^f - log y!``, gradient ``e^f - y``, Fisher ``e^f``."""
+def _poisson(f: Sequence[Any], y: np.ndarray) -> Outputs:
+    """Loss ``e^f - y f``, constant ``log y!``, gradient ``e^f - y``, Fisher ``e^f``."""
     arb = load_flint().arb
-    log_density, rates = arb(0), [arb(float(value)).exp() for value in f]
-    for rate, (logarithm, count) in zip(rates, _pairs(f, y), strict=True):
-        log_density += arb(count) * arb(logarithm) - rate - (arb(count) + 1).lgamma()
-    return Outputs(log_density, [r - arb(float(k)) for r, k in zip(rates, y, strict=True)], _diagonal(rates))
+    rates = [logarithm.exp() for logarithm in _balls(f)]
+    counted = [count * logarithm for logarithm, count in _pairs(f, y)]
+    loss = sum((rate - c for rate, c in zip(rates, counted, strict=True)), start=arb(0))
+    constant = sum(((count + 1).lgamma() for count in _balls(y)), start=arb(0))
+    gradient = [rate - count for rate, count in zip(rates, _balls(y), strict=True)]
+    return Outputs(loss, -(loss + constant), gradient, _diagonal(rates))
 
 
-def _pairs(f: np.ndarray, y: np.ndarray) -> list[tuple[float, float]]:
-    return [(float(a), float(b)) for a, b in zip(f, y, strict=True)]
+def _balls(f: Iterable[Any]) -> list[Any]:
+    arb = load_flint().arb
+    return [value if isinstance(value, arb) else arb(float(value)) for value in f]
+
+
+def _pairs(f: Sequence[Any], y: np.ndarray) -> list[tuple[Any, Any]]:
+    return list(zip(_balls(f), _balls(y), strict=True))
 
 
 def _diagonal(entries: list[Any]) -> list[list[Any]]:

@@ -102,6 +102,26 @@ def test_relative_error_bound_by_hand():
     assert Enclosure(np.array([1.0]), np.array([1.0])).relative_error_bound(np.array([1.0])) == math.inf
 
 
+@given(m=FLOATS, r=st.floats(0.0, 1e30))
+def test_ends_are_rounded_outwards(m, r):
+    ball = Enclosure(np.array([m]), np.array([r]))
+    lower, upper = Fraction(float(ball.lower[0])), Fraction(float(ball.upper[0]))
+    assert lower <= Fraction(m) - Fraction(r)
+    assert upper >= Fraction(m) + Fraction(r)
+    # by two units in the last place of the larger number at most
+    unit = Fraction(2) * Fraction(math.ulp(abs(m) + r))
+    assert lower >= Fraction(m) - Fraction(r) - unit
+    assert upper <= Fraction(m) + Fraction(r) + unit
+    point = Enclosure(np.array([m]), np.zeros(1))
+    assert (point.lower[0], point.upper[0]) == (m, m)
+
+
+def test_ends_of_a_single_number_are_arrays():
+    pi = enclose("pi", flint.arb.pi(), ())
+    assert pi.lower.shape == pi.upper.shape == ()
+    assert pi.lower < math.pi < pi.upper
+
+
 def test_single_numbers():
     pi = enclose("pi", flint.arb.pi(), ())
     assert pi.shape == ()
