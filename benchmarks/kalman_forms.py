@@ -2,8 +2,9 @@
 
 Random linear-Gaussian problems, 6 parameters and 20 observations of variance 1 with standard normal rows,
 taken one by one or all at once, or only the first 3, from priors of variance P0: the largest relative error
-(Frobenius) of the posterior covariance against the exact rational posterior of the same stored numbers. Prints the tables of the
-documentation's page on beliefs. Exit status: 0 the default form stays within 1e-12 in float64, 1 it does not.
+(Frobenius) of the posterior covariance against the exact rational posterior of the same stored numbers.
+Prints the tables of the documentation's page on beliefs. Exit status: 0 the default form stays within 1e-12
+in float64, 1 it does not.
 """
 
 from __future__ import annotations

@@ -216,9 +216,9 @@ def qr_append(factor: Array, rows: Array, targets: Array | None = None) -> tuple
     first n entries of the same transformation of ``[0; t]``: ``R x`` for the least-squares solution x of
     ``[factor; rows] x = [0; t]``. O(n^2 m).
 
-    A reflection that starts in a small row leaves the roundoff of the large rows in it. So rows that are large
-    beside a pivot of the factor are eliminated panel by panel, the larger rows first; the others by LAPACK's
-    ``tpqrt``, which keeps the factor on top and is faster (its fallback factorizes the stacked matrix).
+    A reflection that starts in a small row leaves the roundoff of the large rows in it. So rows that are
+    large beside a pivot of the factor are eliminated panel by panel, the larger rows first; the others by
+    LAPACK's ``tpqrt``, which keeps the factor on top (its fallback factorizes the stacked matrix).
     """
     xp = compat.array_namespace(factor)
     n, m = factor.shape[0], rows.shape[0]
@@ -255,8 +255,7 @@ def _append_by_panels(factor: Array, rows: Array, targets: Array | None) -> tupl
     Cox and Higham 1998). The targets are one more column.
     """
     xp = compat.array_namespace(factor)
-    n, m = factor.shape[0], rows.shape[0]
-    held, left = factor, rows
+    n, held, left = factor.shape[0], factor, rows
     if targets is not None:
         held = xp.concat([factor, xp.zeros((n, 1), **like(factor))], axis=1)
         left = xp.concat([rows, targets[:, None]], axis=1)
