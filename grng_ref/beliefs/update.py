@@ -191,10 +191,19 @@ def log_evidence(belief: Belief, rows: Array, targets: Array) -> float:
 
     Raises
     ------
+    TypeError, ValueError
+        Bad arguments.
     NumericalError
         S overflowed, or its digits are lost (a belief without ``observed_root``).
     """
+    check_belief_object(belief)
     namespace(rows=rows, targets=targets)
+    count = rows.shape[0] if rows.ndim == 2 else None  # it may be 0
+    check_shape("rows", rows, (count, belief.size), "(observations, parameters of the belief)")
+    check_shape("targets", targets, (rows.shape[0],), "one entry an observation")
+    check_finite(rows=rows, targets=targets)
+    if rows.shape[0] == 0:
+        return 0.0
     rows, targets = compressed(rows, targets)  # neither term changes, and S gets no larger than P x P
     if hasattr(belief, "observed_root"):
         return _evidence_of_root(belief.observed_root(rows), targets)
