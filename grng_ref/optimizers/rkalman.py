@@ -223,8 +223,9 @@ class RKalman(SteppingOptimizer):
     ) -> tuple[Belief, Array]:
         """The posterior and the step from the predicted mean, by `iterations` linearisations.
 
-        Every one starts from the predicted belief again, so the batch is observed once; the regularization
-        stays that of the predicted mean.
+        Every one starts from the predicted belief again, so the batch is observed once. An implicit
+        regularization stays that of the predicted mean; the gradient that an explicit one observes is
+        linearised again, too.
         """
         seen = self._observe(mean, at, x, y, rho=rho)
         belief, delta = seen.update(predicted)
