@@ -13,7 +13,7 @@ python-flint's (``pip install 'grng-ref[verify]'``).
 
 from .bound import Bound
 from .change import jacobian_change
-# from .check import Check, check_witness
+from .check import Check, check_witness
 from .lipschitz import jacobian_lipschitz
 from .networks import gram_max, gram_min, residual_norm
 from .spectra import eigenvalue_max, eigenvalue_min, newton_schulz_residual, positive_definite

@@ -87,7 +87,8 @@ def jacobian_change(problem: Any, theta: Array, x: Array, radius: float) -> Boun
     move = find_move(network, weights, inputs, size)
     lower, witness = _from_below(network, weights, inputs, size, move)
     if network.activation == "relu":
-        found = flip_knapsack(weights, network.signs, inputs, size)
+        with np.errstate(over="ignore", invalid="ignore"):  # it looks for infinities itself
+            found = flip_knapsack(weights, network.signs, inputs, size)
         if found.value == 0.0:
             return Bound(0.0, 0.0, True, _NO_FLIP, {"multipliers": found.multipliers})
         upper = root_upward(Fraction(found.value) * network.scale**2)

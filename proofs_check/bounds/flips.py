@@ -14,7 +14,7 @@ from .balls import upward
 
 _UNIT = 2.0**-52  # twice the relative error of one rounding
 _TINY = 2.0**-1000  # more than what underflow loses in any sum here
-_STEPS = 40
+_STEPS = 30
 
 
 class Knapsack(NamedTuple):
@@ -65,27 +65,43 @@ def flip_knapsack(weights: np.ndarray, signs: np.ndarray, x: np.ndarray, radius:
 
 def _row(costs: np.ndarray, products: np.ndarray, worth: np.ndarray, i: int, budget: float) -> tuple[float, float]:
     """The bound of one row of ``Kx o N``, and its multiplier."""
+    total = float(np.sum(products)) * (1.0 + (len(products) + 4) * _UNIT)
+    everything = total * float(np.sum(worth)) * (1.0 + (len(worth) + 8) * _UNIT)
+    least = _marginal_ratio(costs[:, i], float(products[i]) * worth, budget) / 2.0
+    if budget == 0.0 or least == 0.0:
+        return everything, 0.0
+    # a row with a greater cost gains nothing at any multiplier from `least` on; the margin is far above roundings
+    rows = least * costs[:, i] <= total * worth * (1.0 + 1e-9)
+    joint, values = _options(costs[rows], products, worth[rows], i, budget)
+    best = (everything, 0.0)
+    low, high = math.log(least), math.log(least) + math.log(128.0 * total / float(products[i]))
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        multiplier = max(math.exp(middle), least)
+        bound, spent = _dual(joint, values, budget, multiplier)
+        best = min(best, (bound, multiplier))
+        low, high = (middle, high) if spent > budget else (low, middle)
+    return best
+
+
+def _marginal_ratio(costs: np.ndarray, values: np.ndarray, budget: float) -> float:
+    """Value over cost where the budget ends, each neuron flipped at one example and the best ratios first."""
+    ratios = values / np.maximum(costs, _TINY)
+    order = np.argsort(-ratios)
+    taken = int(np.searchsorted(np.cumsum(costs[order]), budget, side="right"))
+    return float(ratios[order[min(taken, len(order) - 1)]])
+
+
+def _options(
+    costs: np.ndarray, products: np.ndarray, worth: np.ndarray, i: int, budget: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each neuron the costs s (k, n) in order and the values v(s), those beyond the budget as zeros."""
     joint = np.maximum(costs, costs[:, i : i + 1])
     order = np.argsort(joint, axis=1)
     joint = np.take_along_axis(joint, order, axis=1)
     values = np.cumsum(products[order], axis=1) * worth[:, None] * (1.0 + 2.0 * (joint.shape[1] + 4) * _UNIT)
     reached = joint <= budget
-    joint, values = np.where(reached, joint, 0.0), np.where(reached, values, 0.0)
-    everything = float(np.sum(np.max(values, axis=1))) * (1.0 + 2.0 * len(joint) * _UNIT)
-    if budget == 0.0:
-        return everything, 0.0
-    middle = math.log(everything / budget)
-    low, high = middle - 40.0, middle + 40.0
-    best = (everything, 0.0)
-    for _ in range(_STEPS):
-        multiplier = math.exp((low + high) / 2)
-        bound, spent = _dual(joint, values, budget, multiplier)
-        best = min(best, (bound, multiplier))
-        if spent > budget:
-            low = math.log(multiplier)
-        else:
-            high = math.log(multiplier)
-    return best
+    return np.where(reached, joint, 0.0), np.where(reached, values, 0.0)
 
 
 def _dual(joint: np.ndarray, values: np.ndarray, budget: float, multiplier: float) -> tuple[float, float]:

@@ -27,7 +27,7 @@ class Move(NamedTuple):
 def find_move(network: TwoLayer, weights: np.ndarray, x: np.ndarray, radius: float) -> Move | None:
     """The best move found; None if no neuron can be moved to any effect."""
     used = np.flatnonzero(np.any(x != 0.0, axis=1))
-    if not len(used) or radius == 0.0:
+    if not len(used) or radius == 0.0 or not _moderate(weights, x, radius):
         return None
     propose = _flips if network.activation == "relu" else _smooth_moves
     best, most = None, 0.0
@@ -38,6 +38,12 @@ def find_move(network: TwoLayer, weights: np.ndarray, x: np.ndarray, radius: flo
         if size > most:
             best, most = Move(*candidate, direction), size
     return best
+
+
+def _moderate(weights: np.ndarray, x: np.ndarray, radius: float) -> bool:
+    """Whether squares and products stay far inside the range of float64."""
+    sizes = [float(np.max(np.abs(part))) for part in (weights, x)]
+    return max(*sizes, radius) < 1e70
 
 
 # --- greedy starts -------------------------------------------------------------------------------------------
@@ -53,16 +59,10 @@ def _flips(network: TwoLayer, w: np.ndarray, x: np.ndarray, radius: float, used:
     shift = np.where(z > 0.0, -z - margin, margin - z)  # of w.x
     costs = shift**2 / squares
     gains = network.signs[:, None] ** 2 * squares
-    plans = [_fill(costs[:, [k]], gains[:, [k]], radius) for k in _promising(costs, gains, radius)]
-    plans = [(rows, np.full(len(rows), k)) for (rows, _), k in zip(plans, _promising(costs, gains, radius), strict=True)]
-    plans.append(_fill(costs, gains, radius))
+    alone = [_fill(costs[:, [k]], gains[:, [k]], radius)[0] for k in range(len(used))]
+    best = sorted(range(len(used)), key=lambda k: -float(np.sum(gains[alone[k], k])))[:2]
+    plans = [(alone[k], np.full(len(alone[k]), k)) for k in best] + [_fill(costs, gains, radius)]
     return [(rows, w[rows] + (shift[rows, k] / squares[k])[:, None] * x[used[k]]) for rows, k in plans]
-
-
-def _promising(costs: np.ndarray, gains: np.ndarray, radius: float) -> list[int]:
-    """The two examples at which flips alone change most."""
-    totals = [float(np.sum(gains[_fill(costs[:, [k]], gains[:, [k]], radius)[0], k])) for k in range(costs.shape[1])]
-    return [int(k) for k in np.argsort(totals)[::-1][:2]]
 
 
 def _fill(costs: np.ndarray, gains: np.ndarray, radius: float) -> Moved:
