@@ -52,18 +52,16 @@ def check_witness(bound: Bound, quantity: str, *arguments: Any) -> Check:
     Returns
     -------
     Check
-        A witness that is damaged, lies outside its ball or attains less than the bound says does not hold; nor
-        does a side that is off by one unit in the last place, if that makes it false.
+        A witness that is damaged, lies outside its ball or attains less than the bound says does not hold;
+        nor does a side that is off by one unit in the last place, if that makes it false.
 
     Raises
     ------
     TypeError, ValueError
         Not a bound, an unknown quantity, a wrong number of arguments.
 
-    Notes
-    -----
-    A side at infinity (or zero, for a norm from below) says nothing and holds. Exact elimination grows like the
-    fourth power of the size: 0.1 s at n = 32, seconds at n = 100.
+    Notes ----- A side at infinity (or zero, for a norm from below) says nothing and holds. Exact
+    elimination grows like the fourth power of the size: 0.1 s at n = 32, seconds at n = 100.
 
     Source: classical (Bareiss 1968, fraction-free elimination).
     """
@@ -81,7 +79,7 @@ def check_witness(bound: Bound, quantity: str, *arguments: Any) -> Check:
     return Check(not reason, reason)
 
 
-_DAMAGED = (KeyError, IndexError, AttributeError, ZeroDivisionError, exact.DamagedError)
+_DAMAGED = (KeyError, IndexError, OverflowError, ZeroDivisionError, TypeError, exact.DamagedError)
 
 
 def _least(bound: Bound, matrix: Any) -> str:
@@ -102,7 +100,9 @@ def _gram_greatest(bound: Bound, problem: Any, theta: Any, x: Any) -> str:
     return _spectrum(-balls.midpoint, balls.radius, -bound.upper, -bound.lower, _vector(bound))
 
 
-def _spectrum(middle: np.ndarray, radius: np.ndarray | None, lower: float, upper: float, v: list[Fraction]) -> str:
+def _spectrum(
+    middle: np.ndarray, radius: np.ndarray | None, lower: float, upper: float, v: list[Fraction]
+) -> str:
     """What fails of ``lower <= lmin <= upper``, for all matrices within ``radius`` of ``middle``."""
     M = exact.matrix(middle)
     shift = max((sum(row) for row in exact.matrix(radius)), default=Fraction(0)) if radius is not None else 0

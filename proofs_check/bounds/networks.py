@@ -100,13 +100,15 @@ def residual_norm(problem: Any, theta: Array, x: Array, y: Array) -> Bound:
     Source: classical.
     """
     found = network_enclosure(problem, theta, _checked(problem, x), y, jacobian=False)
+    if found.residuals is None:
+        raise TypeError("y must be given, got None")
     lower, upper = norm_bounds(found.residuals)
     return Bound(lower, upper, True, "residuals in balls, norm rounded outwards")
 
 
 def _checked(problem: Any, x: Array) -> Array:
-    """x as it is, if it holds an example (what else may be wrong is the enclosure's to say)."""
-    model = getattr(problem, "model", None)
+    """The inputs as they are, if they hold an example (what else may be wrong is the enclosure's to say)."""
+    model: Any = getattr(problem, "model", None)
     if hasattr(model, "sizes"):
         examples(x, model.sizes[0])
     return x
