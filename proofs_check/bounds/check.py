@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from grng_ref.arrays import check_choice
+from grng_ref.arrays import check_choice, to_numpy
 from grng_ref.certified import gram_enclosure, network_enclosure
 
 from . import check_exact as exact
@@ -73,13 +73,13 @@ def check_witness(bound: Bound, quantity: str, *arguments: Any) -> Check:
     except TypeError as error:
         raise TypeError(f"arguments must be those of {quantity}: {error}") from None
     try:
-        reason = checker(bound, *arguments)
+        reason = checker(bound, *to_numpy(arguments))
     except _DAMAGED as error:
         reason = f"the witness cannot be read: {type(error).__name__}: {error}"
     return Check(not reason, reason)
 
 
-_DAMAGED = (KeyError, IndexError, OverflowError, ZeroDivisionError, TypeError, exact.DamagedError)
+_DAMAGED = (KeyError, IndexError, OverflowError, ZeroDivisionError, exact.DamagedError)
 
 
 def _least(bound: Bound, matrix: Any) -> str:

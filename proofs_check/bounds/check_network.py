@@ -43,11 +43,13 @@ def read(problem: Any, x: Any) -> Read | None:
 
 def lipschitz_holds(network: Read, lower: float | Fraction, upper: float | Fraction) -> str:
     """What fails of ``lower <= LJ <= upper``: ``upper^2 I - B2^2 c^2 a^2 Kx o Kx`` must be semidefinite."""
-    factor = (network.scale * max(map(abs, network.signs))) ** 2
+    factor = (network.scale * max(abs(sign) for sign in network.signs)) ** 2
     K = exact.product(network.x, exact.transposed(network.x))
     if network.activation == "relu":
         smooth = not factor or not any(K[i][i] for i in range(len(K)))
-        return "" if upper == math.inf or smooth else "relu has no finite constant"
+        if smooth:
+            return "" if lower <= 0 else "the Jacobian is constant"
+        return "" if upper == math.inf else "relu has no finite constant"
     below, above = _squared_bending(network.activation)
     longest = max(K[i][i] for i in range(len(K)))
     if lower == math.inf or Fraction(lower) ** 2 > below * factor * longest**2:
@@ -72,7 +74,7 @@ def changed_jacobian(
     network: Read, weights: np.ndarray, witness: Mapping[str, Any], radius: Fraction, lower: Fraction
 ) -> str:
     """What fails of: the witness lies in the ball, and its Jacobian differs by at least ``lower`` along u."""
-    neurons = [int(r) for r in witness["neurons"]]
+    neurons = [int(r) for r in exact.vector(witness["neurons"])]
     moved, u = exact.matrix(witness["weights"]), exact.vector(witness["direction"])
     if sorted(set(neurons)) != sorted(neurons) or not set(neurons) <= set(range(len(weights))):
         return "the neurons of the witness are not different neurons of the network"
