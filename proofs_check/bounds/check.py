@@ -63,7 +63,9 @@ def check_witness(bound: Bound, quantity: str, *arguments: Any) -> Check:
     Notes ----- A side at infinity (or zero, for a norm from below) says nothing and holds. Exact
     elimination grows like the fourth power of the size: 0.1 s at n = 32, seconds at n = 100.
 
-    Source: classical (Bareiss 1968, fraction-free elimination).
+    The knapsack's multipliers are checked with scalar products of integers: 5 s at width 2^16 and n = 8.
+
+    Source: classical (fraction-free elimination: Bareiss 1968).
     """
     if not isinstance(bound, Bound):
         raise TypeError(f"bound must be a Bound, got {type(bound).__name__}")

@@ -65,9 +65,8 @@ def _squared_bending(activation: str) -> tuple[Fraction, Fraction]:
     """Rationals below and above ``sup (act'')^2``."""
     if activation == "gelu":  # act''(0) = 2 / sqrt(2 pi)
         return Fraction(4) / (2 * _PI_ABOVE), Fraction(4) / (2 * _PI_BELOW)
-    root = {"tanh": 27 * Fraction(1, 16), "sigmoid": 108, "softplus": 16, "silu": 4}
-    value = 1 / Fraction(root[activation]) if activation != "identity" else Fraction(0)
-    return value, value
+    squares = {"identity": "0", "tanh": "16/27", "sigmoid": "1/108", "softplus": "1/16", "silu": "1/4"}
+    return Fraction(squares[activation]), Fraction(squares[activation])
 
 
 def changed_jacobian(

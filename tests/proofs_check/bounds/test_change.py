@@ -33,7 +33,7 @@ def case(name, seed, n=3, d=3, m=3):
     return problem, rng.normal(size=(m, d)), rng.normal(size=(n, d)), rng
 
 
-# --- every flip pattern --------------------------------------------------------------------------------------
+# --- every flip pattern -----------------------------------------------------------------------------------
 
 
 def distance_to(w, x, pattern):
@@ -107,8 +107,7 @@ def test_errors_in_the_knapsack_are_caught(error, monkeypatch):
         radius = 0.6
         try:
             bound = jacobian_change(problem, w.ravel(), x, radius)
-        except ValueError as crossed:  # the witness is above the planted upper side
-            assert "lower must be <= upper" in str(crossed)
+        except ValueError:  # the witness is above the planted upper side: a bound cannot be made
             by_truth.append(True)
             continue
         by_truth.append(by_enumeration(problem, w, x, radius) > bound.upper * (1 + 1e-12))
@@ -117,7 +116,7 @@ def test_errors_in_the_knapsack_are_caught(error, monkeypatch):
     assert any(by_checker)
 
 
-# --- attacks -------------------------------------------------------------------------------------------------
+# --- attacks ----------------------------------------------------------------------------------------------
 
 
 @given(
@@ -179,11 +178,11 @@ def test_balls_of_slopes_hold_the_float_ones():
             assert float(ball) == pytest.approx(expected, rel=1e-13, abs=1e-15)
 
 
-# --- special cases -------------------------------------------------------------------------------------------
+# --- special cases ----------------------------------------------------------------------------------------
 
 
 def test_no_flip_in_the_ball_is_an_exact_zero():
-    problem, w, x, rng = case("relu", 1, n=4, m=6)
+    problem, w, x, _ = case("relu", 1, n=4, m=6)
     nearest = float(np.min(np.abs(w @ x.T) / np.linalg.norm(x, axis=1)))
     below = jacobian_change(problem, w.ravel(), x, 0.999 * nearest)
     assert (below.lower, below.upper) == (0.0, 0.0)
@@ -235,7 +234,7 @@ def test_a_search_that_leaves_the_ball_proves_nothing(monkeypatch):
     assert bound.witness is None
 
 
-# --- damaged witnesses ---------------------------------------------------------------------------------------
+# --- damaged witnesses ------------------------------------------------------------------------------------
 
 
 def damage(bound, **parts):

@@ -113,7 +113,7 @@ def test_the_second_derivatives_are_those_of_the_package(name):
     np.testing.assert_allclose(symmetric, symmetric[::-1], rtol=1e-12, atol=1e-15)
 
 
-# --- the Lipschitz constant ----------------------------------------------------------------------------------
+# --- the Lipschitz constant -------------------------------------------------------------------------------
 
 
 def network(name, d, m, signs=None):

@@ -21,8 +21,8 @@ from proofs_check.bounds import (
     eigenvalue_min,
     newton_schulz_residual,
     positive_definite,
+    spectra,
 )
-from proofs_check.bounds import spectra
 
 
 def true_eigenvalues(matrix: np.ndarray) -> list[mpmath.mpf]:
@@ -127,7 +127,7 @@ def test_elimination_never_certifies_an_indefinite_matrix():
         assert certified == (true_eigenvalues(M)[0] > 0)
 
 
-# --- inverses ------------------------------------------------------------------------------------------------
+# --- inverses ---------------------------------------------------------------------------------------------
 
 
 def true_norm(A: np.ndarray, X: np.ndarray) -> mpmath.mpf:
@@ -157,7 +157,7 @@ def test_an_exact_inverse_has_no_residual():
     assert (bound.lower, bound.upper) == (0.0, 0.0)
 
 
-# --- arguments -----------------------------------------------------------------------------------------------
+# --- arguments --------------------------------------------------------------------------------------------
 
 
 def test_arrays_of_any_backend(backend: Backend):
