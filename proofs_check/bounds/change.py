@@ -27,7 +27,7 @@ _SMOOTH = "Lipschitz constant times radius (from above), Frank-Wolfe ascent in b
 def jacobian_change(problem: Any, theta: Array, x: Array, radius: float) -> Bound:
     """The greatest change of the Jacobian on a ball, ``sup { |J(w) - J(w_0)|_2 : |w - w_0| <= R }``.
 
-    For `gr.two_layer`. From above ``LJ R`` with LJ of `jacobian_lipschitz` where act is smooth; for relu
+    For `gr.two_layer`. From above ``LJ R`` with LJ of `jacobian_lipschitz` where act is smooth; for relu ::
 
         c (max_i min_mu [mu R^2 + sum_r max_s (v_ri(s) - mu s)])^{1/2},
 

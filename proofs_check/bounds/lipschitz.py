@@ -28,7 +28,7 @@ from .two_layer import NOT_TWO_LAYER, SQUARED_BENDING, TwoLayer, read_two_layer
 def jacobian_lipschitz(problem: Any, x: Array) -> Bound:
     """The Lipschitz constant of ``w -> J(w)`` on all of parameter space, spectral against Euclidean norm.
 
-    For `gr.two_layer` with a smooth activation
+    For `gr.two_layer` with a smooth activation ::
 
         LJ = B2 c max_r |a_r| lmax(Kx o Kx)^{1/2},   Kx = X X^T,   c = m^{-1/2} as it is stored,
 
