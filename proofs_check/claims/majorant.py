@@ -342,7 +342,7 @@ def _sizes_after(instances: list[Instance], rho: float, damping: float) -> tuple
 
 
 @claim(
-    "ring-converges-with-order-two-constant-damping-with-order-one",
+    "ring-has-order-two-and-constant-damping-order-one",
     statement="At eta = 1 and lam = 0 NGD and RING have |r+| = O(|r|^2); with constant lam |r+| = O(|r|).",
     source="our reconstruction; classical result (damping |J^T r|^2: Yamashita and Fukushima 2001; Fan and Yuan 2005)",
     kind="rate",
