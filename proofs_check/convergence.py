@@ -115,3 +115,9 @@ def jacobian_lipschitz(instance: Instance, activation: str, width: int) -> float
     _, x, _ = instance.host
     kernel = x @ x.T
     return CURVATURE_BOUNDS[activation] * math.sqrt(float(np.linalg.norm(kernel**2, 2)) / width)
+
+
+def regularized_gradient(instance: Instance, rho: float) -> np.ndarray:
+    """RENG's ``g + rho H g`` (P,), on the host."""
+    g = instance.gradient()
+    return on_host(g + rho * instance.problem.hvp(instance.theta, instance.x, instance.y, g))

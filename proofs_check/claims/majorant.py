@@ -115,7 +115,9 @@ def exact_on_a_parabola(
             return identity(ours, both, **limit, detail=f"residual and distance, {text}")
 
         def step(size: float) -> Finding:
-            th = size * np.array([s / (s + nu) for s, nu in zip(parabola.squared_slopes(moved), nus, strict=False)])
+            th = size * np.array(
+                [s / (s + nu) for s, nu in zip(parabola.squared_slopes(moved), nus, strict=False)]
+            )
             expected = (1 - th) * residuals[:-1] + lipschitz / 2 * np.diff(moved) ** 2
             return identity(residuals[1:], expected, scale=parabola.h, **limit, detail=f"one step, {text}")
 
@@ -216,7 +218,9 @@ def below_the_majorant(
 
         def condition(factor: float) -> Finding:
             bound = factor * parabola.squared_slopes(t[:-1])
-            return inequality(np.array(nus), bound, slack=0.0, reason="an assumption", detail=f"damping, {text}")
+            return inequality(
+                np.array(nus), bound, slack=0.0, reason="an assumption", detail=f"damping, {text}"
+            )
 
         found = [
             residual(eta).with_control(residual(2 * eta)),

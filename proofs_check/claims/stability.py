@@ -113,9 +113,7 @@ def short_steps(run: Run, count: int, sizes: list[float], shares: list[float]) -
 
     def finding(cases: list[tuple[_Start, float, float]], text: str) -> Finding:
         after = np.array([one.after(eta, rho) for one, eta, rho in cases])
-        return inequality(
-            after, 1.0, **_outputs_round(run, starts), detail=f"{text}, {len(starts)} starts"
-        )
+        return inequality(after, 1.0, **_outputs_round(run, starts), detail=f"{text}, {len(starts)} starts")
 
     limited = [
         (one, 0.999 * 2 / (1 + one.curvature(rho)), rho)
@@ -193,7 +191,9 @@ def one_tanh(run: Run, w0: float, nearby: float, eta: float, ngd_steps: int, rin
         instance = dataclasses.replace(network, theta=run.asarray(np.array([start])))
         ell = point(instance).least
         rho = rho_part * jacobian_lipschitz(instance, "tanh", 1) ** 2 / (4 * ell**2)
-        return np.array([one.size for one in path(instance, gr.ring(instance.problem, lr=eta, rho=rho), steps)])
+        return np.array(
+            [one.size for one in path(instance, gr.ring(instance.problem, lr=eta, rho=rho), steps)]
+        )
 
     ngd, near = lengths(w0, 0.0, ngd_steps), lengths(nearby, 0.0, ngd_steps)
     ring = lengths(w0, 1.0, ring_steps)
@@ -202,7 +202,9 @@ def one_tanh(run: Run, w0: float, nearby: float, eta: float, ngd_steps: int, rin
         return inequality(values[:-1], values[1:], **common, detail=f"{network.name}, NGD, {ngd_steps} steps")
 
     def falls(values: np.ndarray) -> Finding:
-        return inequality(values[1:], values[:-1], **common, detail=f"{network.name}, {len(values) - 1} steps")
+        return inequality(
+            values[1:], values[:-1], **common, detail=f"{network.name}, {len(values) - 1} steps"
+        )
 
     def ends(values: np.ndarray) -> Finding:
         return inequality(values[-1], 0.1, **common, detail=f"{network.name}, after {len(values) - 1} steps")

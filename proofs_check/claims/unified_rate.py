@@ -24,7 +24,10 @@ from proofs_check.filters import (
 from proofs_check.tolerance import Slack, roundoff
 
 SOURCE = "our reconstruction (unified convergence theorem)"
-ROUNDING: Slack = {"slack": 1e-13, "reason": "512 eps(float64): the trials are computed in float64 on the host"}
+ROUNDING: Slack = {
+    "slack": 1e-13,
+    "reason": "512 eps(float64): the trials are computed in float64 on the host",
+}
 
 
 # --- optimizers as filters -----------------------------------------------------------------------------
@@ -54,9 +57,7 @@ def optimizers_are_filters(
     Reference: the filter in the eigenbasis of J J^T, in float64. Control: the damping not times n, for NGD a
     damping, for gradient descent a sum for the mean; for Newton-Schulz one step more.
     """
-    instance = two_layer(
-        run, num_examples=num_examples, inputs=6, width=width, activation="tanh", key=(101,)
-    )
+    instance = two_layer(run, num_examples=num_examples, inputs=6, width=width, activation="tanh", key=(101,))
     at, problem, n = point(instance), instance.problem, num_examples
     values, basis = np.linalg.eigh(at.gram)
     nu = at.nu(rho, damping)
@@ -176,7 +177,9 @@ def unified_path(run: Run, count: int) -> Finding:
 
     total = sum(len(one.eta) for one in trials)
     held = finding(trials, f"{total} random steps")
-    single = _compared(trials, lambda one: (np.sqrt(one.s[:, 0]) * one.step, np.ones_like(one.eta)), "one step")
+    single = _compared(
+        trials, lambda one: (np.sqrt(one.s[:, 0]) * one.step, np.ones_like(one.eta)), "one step"
+    )
     reverse = [replace(one, k=one.k[:, ::-1]) for one in trials]
     long = [replace(one, eta=1.5 * one.eta) for one in trials]
     controls = [
@@ -184,7 +187,9 @@ def unified_path(run: Run, count: int) -> Finding:
         finding(reverse, "k decreasing"),
         finding(trials, "a path of |r_0|/sqrt(ell)", factor=1.0),
     ]
-    too_long = _compared(long, lambda one: (np.sqrt(one.s[:, 0]) * one.step, np.ones_like(one.eta)), "eta 1.5")
+    too_long = _compared(
+        long, lambda one: (np.sqrt(one.s[:, 0]) * one.step, np.ones_like(one.eta)), "eta 1.5"
+    )
     return combine([*(held.with_control(one) for one in controls), single.with_control(too_long)])
 
 
@@ -272,9 +277,7 @@ def slower_rate(run: Run, count: int) -> Finding:
         finding("eta up to 1.5", lambda one: replace(one, eta=1.5 * one.eta)),
     ]
     return combine(
-        one.with_control(control)
-        for controls in planted
-        for one, control in zip(held, controls, strict=True)
+        one.with_control(control) for controls in planted for one, control in zip(held, controls, strict=True)
     )
 
 
@@ -335,7 +338,9 @@ def no_larger_step(run: Run, count: int, beyond: float, rhos: list[float]) -> Fi
     def finding(factor: float) -> Finding:
         eta = factor * step_limit(trials.C)
         given = [replace(trials, k=k, eta=eta) for k in damped]
-        return _keeps_the_rate(given, f"{count} steps, each with {len(damped)} dampings, eta {factor:g} limit")
+        return _keeps_the_rate(
+            given, f"{count} steps, each with {len(damped)} dampings, eta {factor:g} limit"
+        )
 
     return finding(beyond).with_control(finding(1.0))
 
