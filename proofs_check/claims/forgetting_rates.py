@@ -13,9 +13,9 @@ from proofs_check.filtering import design, filter_steps, linear_gaussian
 
 
 @claim(
-    "repeated-batches-are-fitted-like-one-over-k-or-like-powers-of-phi",
-    statement="On a linear model the residual of a batch seen k times is O(1/k) at phi = 1, and O(phi^k) below: the "
-    "ratio of two residuals tends to phi.",
+    "a-repeated-batch-is-fitted-at-a-known-rate",
+    statement="On a linear model the residual of a batch seen k times is O(1/k) at phi = 1, and O(phi^k) "
+    "below: the ratio of two residuals tends to phi.",
     source="our reconstruction (linearised theory of R-Kalman)",
     kind="rate",
     params={

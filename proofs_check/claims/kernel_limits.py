@@ -1,4 +1,4 @@
-"""Classical statements: the infinitely wide relu network, Zhang, Martens and Grosse's conditions, finite differences."""
+"""Classical statements: the infinitely wide relu network, Zhang's conditions, finite differences."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def _limit_kernel(x: np.ndarray) -> np.ndarray:
 
 @claim(
     "relu-gram-matrix-has-its-infinite-width-mean",
-    statement="For unit inputs the Gram matrix J J^T of a two-layer relu network has the mean x_i.x_j (pi - "
-    "arccos(x_i.x_j))/(2 pi) over its initialisation.",
+    statement="For unit inputs the Gram matrix J J^T of a two-layer relu network has the mean x_i.x_j (pi "
+    "- arccos(x_i.x_j))/(2 pi) over its initialisation.",
     source="classical result (arc-cosine kernel: Cho and Saul 2009; Du and others 2019)",
     kind="statistical",
     params={"num_examples": 5, "inputs": 4, "width": 16384},
@@ -56,7 +56,8 @@ def kernel_mean(run: Run, num_examples: int, inputs: int, width: int) -> Finding
 
 @claim(
     "relu-gram-matrix-fluctuates-like-the-root-of-the-width",
-    statement="|GG_m - GG_inf| = O(m^(-1/2)) at initialisation, for unit inputs and a two-layer relu network.",
+    statement="|GG_m - GG_inf| = O(m^(-1/2)) at initialisation, for unit inputs and a two-layer relu "
+    "network.",
     source="classical result (Jacot, Gabriel and Hongler 2018; Du and others 2019)",
     kind="rate",
     params={"num_examples": 5, "inputs": 4, "widths": [16, 64, 256, 1024], "networks": 60, "tolerance": 0.1},
@@ -105,14 +106,15 @@ def kernel_fluctuation(
 
 @claim(
     "stable-jacobian-conditions-imply-the-unified-ones",
-    statement="|J - J_0| <= (C/3) s0 within 3 |r_0|/s0, C < 1/2, gives the unified theorem its kap = C/3 < 1/5 and "
-    "its ball; its change of the Jacobian is then 2C/(3 - C) <= C, and its step size at least (1 - 2C)/(1 + C)^2.",
+    statement="|J - J_0| <= (C/3) s0 within 3 |r_0|/s0, C < 1/2, gives the unified theorem its kap = C/3 < "
+    "1/5 and its ball; its change of the Jacobian is then 2C/(3 - C) <= C, and its step size at least (1 - "
+    "2C)/(1 + C)^2.",
     source="our reconstruction; classical result (Zhang, Martens and Grosse 2019, conditions 1 and 2)",
     kind="inequality",
     params={"points": 2000},
 )
 def stable_jacobian(run: Run, points: int) -> Finding:
-    """Fails if our theorem asks for more than theirs somewhere. Control of each: kap = C, without the third."""
+    """Fails if our theorem asks for more than theirs somewhere. Control of each: kap = C."""
     C = np.linspace(0, 0.5, points + 2)[1:-1]
 
     def findings(kappa: np.ndarray) -> list[Finding]:
@@ -177,7 +179,7 @@ def classical_rate(run: Run, num_examples: int, width: int, bounds: list[float],
 
 
 @claim(
-    "finite-difference-regularization-has-an-error-of-first-order",
+    "finite-difference-regularization-is-of-first-order",
     statement="(g(theta + e g) - g(theta))/e = H g + O(e).",
     source="classical result (forward difference)",
     kind="rate",
