@@ -27,7 +27,7 @@ def _limit_kernel(x: np.ndarray) -> np.ndarray:
     params={"num_examples": 5, "inputs": 4, "width": 16384},
 )
 def kernel_mean(run: Run, num_examples: int, inputs: int, width: int) -> Finding:
-    """Fails if the hidden weights are not N(0, I), the output not scaled by m^(-1/2), or relu' not a step.
+    """Fails if the hidden weights are not isotropic, the output not scaled by m^(-1/2), or relu' no step.
 
     The entries are means over independent units, of one network. Control: (pi - arccos)/pi, the kernel of
     output weights of variance two.
