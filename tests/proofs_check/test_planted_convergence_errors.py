@@ -1,4 +1,4 @@
-"""Errors planted in the package, and in the constants of the theorems: the claims on convergence notice them."""
+"""Errors planted in the package and in the constants of the theorems: claims on convergence notice them."""
 
 from __future__ import annotations
 
