@@ -382,18 +382,6 @@ THEOREMS = (
     "unified_networks",
     "unified_rate",
 )
-    "explicit_regularization",
-    "forgetting",
-    "forgetting_rates",
-    "inexact_inverse",
-    "kernel_limits",
-    "majorant",
-    "order_of_convergence",
-    "residual_curvature",
-    "stability",
-    "unified_networks",
-    "unified_rate",
-]
 
 
 def claims_named(text: str) -> set[str]:
