@@ -233,6 +233,11 @@ def rate(
         Unequal shapes, fewer than two different sizes, tolerance out of range, no reason.
     """
     size, value = _host("sizes", sizes).ravel(), _host("values", values).ravel()
+    if size.shape != value.shape or len(set(size)) < 2:
+        raise ValueError(
+            f"sizes and values must have one shape and two different sizes at least, got {size.shape} and "
+            f"{value.shape}"
+        )
     _check_threshold("tolerance", tolerance)
     check_text("reason", reason)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -240,11 +245,6 @@ def rate(
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         sides = {"log of sizes": x, "log of values": y}
         return _non_finite(sides, tolerance, detail, reason)
-    if x.shape != y.shape or x.size < 2 or np.ptp(x) == 0:
-        raise ValueError(
-            f"sizes and values must have one shape and two different sizes at least, got {size.shape} and "
-            f"{value.shape}"
-        )
     slope = float(np.polyfit(x, y, 1)[0])
     measured = abs(slope - order)
     holds = measured <= tolerance

@@ -418,3 +418,12 @@ def test_theory_pages_call_refuted_what_is_expected_to_be() -> None:
         text = path.read_text("utf-8")
         for name in claims_named(text):
             assert (f"`{name}` (refuted)" in text) == (name in refuted), f"{path.name}: {name}"
+
+
+@pytest.mark.parametrize("package", ["grng_ref", "proofs_check"])
+def test_no_heading_of_a_docstring_ran_into_its_text(package):
+    """``Notes -----`` on one line is text to numpydoc, and its section is lost."""
+    files = sorted((ROOT / package).rglob("*.py"))
+    joined = re.compile(r"(Notes|Parameters|Returns|Raises|Attributes|Examples) -{3,}")
+    assert files
+    assert [str(file) for file in files if joined.search(file.read_text(encoding="utf-8"))] == []

@@ -60,7 +60,9 @@ def jacobian_change(problem: Any, theta: Array, x: Array, radius: float) -> Boun
     BackendError
         python-flint is not installed.
 
-    Notes ----- *relu, from above.* Neuron r can flip at x_i only if ``|w_r.x_i| <= |dw_r| |x_i|``, which
+    Notes
+    -----
+    *relu, from above.* Neuron r can flip at x_i only if ``|w_r.x_i| <= |dw_r| |x_i|``, which
     costs ``t_ri^2`` of the budget ``sum_r |dw_r|^2 <= R^2``. With ``d_ri`` in {-1, 0, 1} the changes of
     act', ``|J - J_0|^2 = c^2 lmax(Kx o N)``, ``N = sum_r a_r^2 d_r d_r^T``: at most the largest sum of the
     magnitudes of a row (Gershgorin). In row i neuron r adds at most ``v_ri(s_r)`` with the budget s_r, and

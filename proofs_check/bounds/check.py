@@ -60,7 +60,9 @@ def check_witness(bound: Bound, quantity: str, *arguments: Any) -> Check:
     TypeError, ValueError
         Not a bound, an unknown quantity, a wrong number of arguments.
 
-    Notes ----- A side at infinity (or zero, for a norm from below) says nothing and holds. Exact
+    Notes
+    -----
+    A side at infinity (or zero, for a norm from below) says nothing and holds. Exact
     elimination grows like the fourth power of the size: 0.1 s at n = 32, seconds at n = 100.
 
     The knapsack's multipliers are checked with scalar products of integers: 5 s at width 2^16 and n = 8.

@@ -55,7 +55,9 @@ def jacobian_lipschitz(problem: Any, x: Array) -> Bound:
     BackendError
         python-flint is not installed.
 
-    Notes ----- *From above.* Let ``J' - J`` be the change along dw, and u a unit vector of R^n. By the mean
+    Notes
+    -----
+    *From above.* Let ``J' - J`` be the change along dw, and u a unit vector of R^n. By the mean
     value theorem ``act'(w'_r.x_i) - act'(w_r.x_i) = b_ri (dw_r . x_i)`` with ``|b_ri| <= B2``. The block of
     neuron r of ``(J' - J)^T u`` is therefore ``c a_r M_r dw_r`` with ``M_r = sum_i u_i b_ri x_i x_i^T``,
     and ``|M_r|_2^2 <= |M_r|_F^2 = z^T (Kx o Kx) z <= B2^2 lmax(Kx o Kx)``, ``z_i = u_i b_ri``. Sum the

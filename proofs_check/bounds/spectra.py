@@ -115,7 +115,9 @@ def positive_definite(matrix: Array) -> Bound:
     TypeError, ValueError, NumericalError, BackendError
         As `eigenvalue_min`.
 
-    Notes ----- The sign of ``v^T M v`` is that of an integer, so a refutation needs no tolerance. A matrix
+    Notes
+    -----
+    The sign of ``v^T M v`` is that of an integer, so a refutation needs no tolerance. A matrix
     that is singular to the last bit is undecided where no vector of floats shows it.
 
     Source: classical, as `eigenvalue_min`.
@@ -152,7 +154,9 @@ def newton_schulz_residual(matrix: Array, inverse: Array) -> Bound:
     BackendError
         python-flint is not installed.
 
-    Notes ----- ``E = I - A X`` and ``E E^T`` are formed in balls of 256 bits, and the greatest eigenvalue
+    Notes
+    -----
+    ``E = I - A X`` and ``E E^T`` are formed in balls of 256 bits, and the greatest eigenvalue
     of the latter is bounded as in `eigenvalue_max`; the radii enter by Weyl's theorem. Below 1 the residual
     certifies that A and X are not singular, and that Newton-Schulz converges from X.
 
