@@ -48,7 +48,7 @@ def main() -> int:
     print(f"{'claim':58}{'expected':10}{'as expected':>12}{'control missed':>15}{'measured/threshold':>20}")
     for name, rows in found.items():
         print(_line(name, [result for _, result in rows]))
-    failed = [(id, seed, result) for name, rows in found.items() for seed, result in rows if not result.ok]
+    failed = [(name, seed, result) for name, rows in found.items() for seed, result in rows if not result.ok]
     for name, seed, result in failed:
         print(f"{name}, seed {seed}: {'; '.join(result.problems)}")
     print(f"{len(failed)} of {sum(map(len, found.values()))} results are not as expected")

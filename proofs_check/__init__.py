@@ -4,7 +4,7 @@ A claim works from any file (``proofs-check run FILE``); see `claim` for the sho
 """
 
 from .claim import DEFAULT_SUITE, KINDS, Claim, ClaimFileError, Suite, claim, claims_of, load_suite
-from .comparisons import at_most, identity, inequality, statistical
+from .comparisons import at_most, identity, inequality, rate, statistical
 from .context import Run
 from .findings import VERDICT_LABELS, VERDICTS, Finding, combine
 from .report import FORMATS, RESULT_SCHEMA, to_record, write_report
@@ -31,6 +31,7 @@ __all__ = [
     "identity",
     "inequality",
     "load_suite",
+    "rate",
     "run_claim",
     "run_suite",
     "select",

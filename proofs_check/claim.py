@@ -114,7 +114,7 @@ def claim(
     source : str
         Where the statement is from.
     kind : {"identity", "inequality", "rate", "statistical"}
-        No claim of the suite is a "rate" (an order of convergence) yet, and no constructor makes one.
+        A "rate" is an exponent: an order of convergence, or how an error shrinks with a width.
     expected : {"certified", "holds", "refuted", "undecided"}
         The verdict with which a run succeeds. A statistical claim cannot expect "certified".
     params : mapping, optional

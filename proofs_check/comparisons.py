@@ -194,6 +194,70 @@ def at_most(
     return Finding(verdict, worst, limit, detail, reason=reason, witness=witness)
 
 
+def rate(
+    sizes: Any,
+    values: Any,
+    order: float,
+    *,
+    tolerance: float,
+    reason: str,
+    detail: str,
+) -> Finding:
+    """Finding of *value = constant size^order*, by the slope of a line through the logarithms.
+
+    ``measured = |slope - order|``, the slope of ``log values`` over ``log sizes`` by least squares. An order
+    of convergence is one of the errors after a step over those before it.
+
+    Parameters
+    ----------
+    sizes, values : array of any backend
+        Equal shapes, at least two entries, positive.
+    order : float
+        The exponent claimed.
+    tolerance : float
+        On the exponent, in [0, 1).
+    reason : str
+        The tolerance's derivation: terms of higher order, sampling errors.
+    detail : str
+        What was run.
+
+    Returns
+    -------
+    Finding
+        "holds", "refuted" (with the slope as witness) or "undecided" (an entry that is not finite or not
+        positive).
+
+    Raises
+    ------
+    ValueError
+        Unequal shapes, fewer than two different sizes, tolerance out of range, no reason.
+    """
+    size, value = _host("sizes", sizes).ravel(), _host("values", values).ravel()
+    _check_threshold("tolerance", tolerance)
+    check_text("reason", reason)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        x, y = np.log(size), np.log(value)
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        sides = {"log of sizes": x, "log of values": y}
+        return _non_finite(sides, tolerance, detail, reason)
+    if x.shape != y.shape or x.size < 2 or np.ptp(x) == 0:
+        raise ValueError(
+            f"sizes and values must have one shape and two different sizes at least, got {size.shape} and "
+            f"{value.shape}"
+        )
+    slope = float(np.polyfit(x, y, 1)[0])
+    measured = abs(slope - order)
+    holds = measured <= tolerance
+    return Finding(
+        "holds" if holds else "refuted",
+        measured,
+        tolerance,
+        f"{detail}; exponent {slope:.4g} fitted to {x.size} points, {order:g} claimed",
+        reason=reason,
+        witness=None if holds else {"exponent": slope, "claimed": order},
+    )
+
+
 def statistical(
     sample_mean: Any,
     expected: Any,

@@ -1,0 +1,123 @@
+"""What the claims on convergence share: the two-layer network, and a run of an optimizer seen in the residuals."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import grng_ref as gr
+
+from .context import Run
+from .data import Instance, on_host
+
+CURVATURE_BOUNDS = {
+    "tanh": 4 / (3 * math.sqrt(3)),
+    "softplus": 1 / 4,
+    "sigmoid": 1 / (6 * math.sqrt(3)),
+    "gelu": 2 / math.sqrt(2 * math.pi),
+    "silu": 1 / 2,
+}
+"""``sup |act''|`` of the smooth activations."""
+
+
+class Point(NamedTuple):
+    """Where a run is: on the host, the residual and the Jacobian as they are there."""
+
+    theta: np.ndarray  # (P,)
+    residual: np.ndarray  # u - y, (n,)
+    jacobian: np.ndarray  # (n, P)
+
+    @property
+    def gram(self) -> np.ndarray:
+        """``J J^T`` (n, n)."""
+        return self.jacobian @ self.jacobian.T
+
+    @property
+    def size(self) -> float:
+        """``|r|``."""
+        return float(np.linalg.norm(self.residual))
+
+    @property
+    def least(self) -> float:
+        """``lmin(J J^T)``, as the squared least singular value."""
+        return float(np.linalg.svd(self.jacobian, compute_uv=False)[-1]) ** 2
+
+    @property
+    def top(self) -> float:
+        """``lmax(J J^T)``."""
+        return float(np.linalg.norm(self.jacobian, 2)) ** 2
+
+    @property
+    def gradient(self) -> np.ndarray:
+        """``J^T r / n`` (P,)."""
+        return self.jacobian.T @ self.residual / len(self.residual)
+
+    def nu(self, rho: float = 0.0, damping: float = 0.0) -> float:
+        """The damping in function space, ``n (rho |g|^2 + lam)``."""
+        return len(self.residual) * (rho * float(np.sum(self.gradient**2)) + damping)
+
+
+def two_layer(
+    run: Run,
+    *,
+    num_examples: int,
+    inputs: int,
+    width: int,
+    activation: str | gr.Activation,
+    key: tuple[int, ...],
+) -> Instance:
+    """``gr.two_layer`` with the squared loss at its initialisation; inputs and labels of length one."""
+    rng = run.rng(*key)
+    x = rng.normal(size=(num_examples, inputs))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    y = rng.normal(size=(num_examples, 1))
+    name = activation if isinstance(activation, str) else activation.name
+    problem = gr.Problem(gr.two_layer(inputs, width, activation), gr.Gaussian())
+    theta = problem.init(rng)
+    problem, theta, x, y = run.asarray((problem, theta, x, y / np.linalg.norm(y)))
+    text = f"two layers, {name}, width {width}, n = {num_examples}"
+    return Instance(run, text, problem, theta, x, y, "gaussian")
+
+
+def with_residual(instance: Instance, residual: np.ndarray) -> Instance:
+    """The same network with labels that leave this residual (n,), up to their rounding."""
+    labels = instance.run.asarray(instance.outputs() - residual[:, None])
+    return dataclasses.replace(instance, y=labels)
+
+
+def point(instance: Instance, theta: Any = None) -> Point:
+    """The instance at theta, its own by default; outputs and Jacobian by the package, in the run's dtype."""
+    at = instance.theta if theta is None else theta
+    residual = on_host(instance.problem.outputs(at, instance.x)) - on_host(instance.y)
+    jacobian = on_host(instance.problem.jacobian(at, instance.x))
+    return Point(on_host(at), residual.ravel(), jacobian.reshape(residual.size, -1))
+
+
+def path(instance: Instance, optimizer: gr.Optimizer, steps: int) -> Iterator[Point]:
+    """The points of a run: the start, and after every step on the whole batch."""
+    theta, state = instance.theta, optimizer.init(instance.theta)
+    yield point(instance, theta)
+    for _ in range(steps):
+        theta, state, _ = optimizer.step(theta, state, instance.x, instance.y)
+        yield point(instance, theta)
+
+
+def jacobian_lipschitz(instance: Instance, activation: str, width: int) -> float:
+    """``LJ = B2 (lmax(Kx o Kx) / m)^(1/2)``, Kx = X X^T: of the two-layer network, at all weights.
+
+    A difference of Jacobians has ``v^T (J - J')(J - J')^T v = (1/m) sum_r |X^T diag(v) D_r|^2`` with
+    ``|D_ir| <= B2 |dw_r . x_i|``, and ``|X^T diag(u) X|_F^2 = u^T (Kx o Kx) u``.
+    """
+    _, x, _ = instance.host
+    kernel = x @ x.T
+    return CURVATURE_BOUNDS[activation] * math.sqrt(float(np.linalg.norm(kernel**2, 2)) / width)
+
+
+def regularized_gradient(instance: Instance, rho: float) -> np.ndarray:
+    """RENG's ``g + rho H g`` (P,), on the host."""
+    g = instance.gradient()
+    return on_host(g + rho * instance.problem.hvp(instance.theta, instance.x, instance.y, g))
