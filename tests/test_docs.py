@@ -268,7 +268,7 @@ def test_architecture_states_the_imports() -> None:
     assert {room: stated[room] for room in stated if room != "testing"} == {
         room: real[room] for room in real if room != "testing"
     }
-    wrong = text.replace("| `beliefs` | `arrays`, `directions` |", "| `beliefs` | `models` |")
+    wrong = text.replace("| `beliefs` | `arrays`, `solvers`, `directions` |", "| `beliefs` | `models` |")
     assert stated_imports(wrong) != stated
 
 

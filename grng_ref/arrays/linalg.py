@@ -16,6 +16,7 @@ import scipy.linalg
 
 from .errors import NumericalError
 from .namespaces import Array, array_namespace, backend_name, epsilon, is_numpy, like
+from .transfer import from_host, to_numpy
 
 
 def quiet() -> np.errstate:
@@ -214,13 +215,18 @@ def qr_append(factor: Array, rows: Array, targets: Array | None = None) -> tuple
 
     ``factor`` is upper triangular (n, n) with zeros below, ``rows`` is (m, n). With targets t (m,) also the
     first n entries of the same transformation of ``[0; t]``: ``R x`` for the least-squares solution x of
-    ``[factor; rows] x = [0; t]``. LAPACK's ``tpqrt`` uses the triangle and costs O(n^2 m); the fallback is a
-    QR factorization of the stacked matrix.
+    ``[factor; rows] x = [0; t]``. O(n^2 m).
+
+    A reflection that starts in a small row leaves the roundoff of the large rows in it. So rows that are
+    large beside a pivot of the factor are eliminated panel by panel, the larger rows first; the others by
+    LAPACK's ``tpqrt``, which keeps the factor on top (its fallback factorizes the stacked matrix).
     """
     xp = array_namespace(factor)
     n, m = factor.shape[0], rows.shape[0]
     if m == 0:
         return factor, None if targets is None else xp.zeros(n, **like(factor))
+    if float(xp.max(xp.abs(rows))) > _ROWS_BESIDE_PIVOT * float(xp.min(xp.abs(diagonal(factor)))):
+        return _append_by_panels(factor, rows, targets)
     if is_numpy(xp):
         tpqrt, tpmqrt = scipy.linalg.get_lapack_funcs(("tpqrt", "tpmqrt"), (factor,))
         updated, reflectors, scales, status = tpqrt(0, min(32, n), factor, rows)
@@ -237,6 +243,48 @@ def qr_append(factor: Array, rows: Array, targets: Array | None = None) -> tuple
     basis, updated = xp.linalg.qr(stacked, mode="reduced")
     updated = xp.reshape(xp.reshape(updated, (-1,)), (n, n))  # row-major, as a loaded state is
     return updated, None if targets is None else transpose(basis[n:, :]) @ targets
+
+
+_ROWS_BESIDE_PIVOT = 16.0  # what `tpqrt` may lose: a digit
+_PANEL = 64  # columns of a panel
+
+
+def _append_by_panels(factor: Array, rows: Array, targets: Array | None) -> tuple[Array, Array | None]:
+    """`qr_append` with the rows of every panel in the order of the pivots of a Gaussian elimination.
+
+    So a row is eliminated by larger ones only, and its roundoff stays of its own size (Powell and Reid 1969;
+    Cox and Higham 1998). The targets are one more column.
+    """
+    xp = array_namespace(factor)
+    n, held, left = factor.shape[0], factor, rows
+    if targets is not None:
+        held = xp.concat([factor, xp.zeros((n, 1), **like(factor))], axis=1)
+        left = xp.concat([rows, targets[:, None]], axis=1)
+    bands = []
+    for first in range(0, n, _PANEL):
+        size = min(_PANEL, n - first)
+        active = xp.concat([left, held[first : first + size, first:]])
+        order = _pivot_order(active[:, :size])
+        active = xp.take(active, from_host(order, active, dtype=xp.int64), axis=0)
+        basis, triangle = xp.linalg.qr(active[:, :size], mode="complete")
+        beside = transpose(basis) @ active[:, size:]
+        before = xp.zeros((size, first), **like(factor))
+        bands.append(xp.concat([before, triangle[:size, :], beside[:size, :]], axis=1))
+        left = beside[size:, :]
+    updated = xp.concat(bands)
+    if targets is None:
+        return updated, None
+    return xp.asarray(updated[:, :n], copy=True), updated[:, n]  # a view would keep its last column
+
+
+def _pivot_order(panel: Array) -> np.ndarray:
+    """The order in which Gaussian elimination with partial pivoting takes the rows, on the host."""
+    held = to_numpy(panel)
+    (getrf,) = scipy.linalg.get_lapack_funcs(("getrf",), (held,))
+    order = np.arange(held.shape[0])
+    for place, pivot in enumerate(getrf(held)[1]):
+        order[[place, pivot]] = order[[pivot, place]]
+    return order
 
 
 def qr_by_size(rows: Array) -> tuple[Array, Array]:

@@ -113,6 +113,8 @@ class CovarianceBelief(_CovarianceForm):
     ) -> Self:
         """The belief after ``P <- A P A^T / forgetting + Q``; see `Belief.predict`."""
         motion = Motion.checked(self.matrix, transition, offset, noise, forgetting)
+        if motion.is_identity:
+            return self
         return type(self)(require_finite("covariance", motion.moved(self.covariance())))
 
     def _condition(self, rows: Array, targets: Array | None) -> tuple[Self, Array | None]:
@@ -175,6 +177,8 @@ class SquareRootCovarianceBelief(_CovarianceForm):
     ) -> Self:
         """The belief after ``P <- A P A^T / forgetting + Q``; see `Belief.predict`."""
         motion = Motion.checked(self.matrix, transition, offset, noise, forgetting)
+        if motion.is_identity:
+            return self
         xp = namespace(matrix=self.matrix)
         moved = self.matrix if motion.transition is None else motion.transition @ self.matrix
         moved = moved / math.sqrt(motion.forgetting)

@@ -62,6 +62,8 @@ class FullBelief:
         O(P^3). Q may be singular, A may not.
         """
         motion = Motion.checked(self.root, transition, offset, noise, forgetting)
+        if motion.is_identity:
+            return self
         xp = namespace(root=self.root)
         shrink = check_representable("forgetting", math.sqrt(motion.forgetting), self.root)
         root = self.root if motion.forgetting == 1.0 else shrink * self.root

@@ -56,6 +56,8 @@ class InformationBelief:
         ``M = A^{-T} (forgetting Y) A^{-1}``, then ``Y = (I + M Q)^{-1} M``; A may not be singular.
         """
         motion = Motion.checked(self.matrix, transition, offset, noise, forgetting)
+        if motion.is_identity:
+            return self
         matrix = motion.forgetting * self.matrix if motion.forgetting < 1.0 else self.matrix
         if motion.transition is not None:
             turned = solve("transition", transpose(motion.transition), matrix)

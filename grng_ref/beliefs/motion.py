@@ -46,6 +46,11 @@ class Motion:
         return cls(transition, 0.0, _root_of_covariance(noise), phi)
 
     @property
+    def is_identity(self) -> bool:
+        """Whether nothing moves; b aside, which moves no spread."""
+        return self.is_still and self.transition is None and self.forgetting == 1.0
+
+    @property
     def is_still(self) -> bool:
         """Whether there is no noise."""
         return self.variance == 0.0 and self.deviation is None

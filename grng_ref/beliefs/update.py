@@ -18,6 +18,7 @@ from ..arrays import (
 )
 from ..arrays.linalg import cholesky, cholesky_solve, diagonal, norm, quiet, transpose
 from ..directions import ring_damping
+from ..solvers import check_row_coefficients
 from .base import Belief, require_finite
 from .whitened import Stacked, compressed
 
@@ -156,7 +157,9 @@ def observation(
     check_shape("g", g, (B.shape[1],), "one entry a parameter")
     if coefficients is not None:
         check_shape("coefficients", coefficients, (B.shape[0],), "one entry a score row")
-        _check_coefficients(B, g, coefficients)
+        with quiet():
+            product, terms = transpose(B) @ coefficients, norm(B) * norm(coefficients)
+            check_row_coefficients("g", g, product, size=max(B.shape), terms=terms)
     check_finite(B=B, g=g, hessian=hessian, coefficients=coefficients)
     n = check_integer("num_examples", num_examples, minimum=1)
     rho = check_real("rho", rho, minimum=0.0)
@@ -188,10 +191,19 @@ def log_evidence(belief: Belief, rows: Array, targets: Array) -> float:
 
     Raises
     ------
+    TypeError, ValueError
+        Bad arguments.
     NumericalError
         S overflowed, or its digits are lost (a belief without ``observed_root``).
     """
+    check_belief_object(belief)
     namespace(rows=rows, targets=targets)
+    count = rows.shape[0] if rows.ndim == 2 else None  # it may be 0
+    check_shape("rows", rows, (count, belief.size), "(observations, parameters of the belief)")
+    check_shape("targets", targets, (rows.shape[0],), "one entry an observation")
+    check_finite(rows=rows, targets=targets)
+    if rows.shape[0] == 0:
+        return 0.0
     rows, targets = compressed(rows, targets)  # neither term changes, and S gets no larger than P x P
     if hasattr(belief, "observed_root"):
         return _evidence_of_root(belief.observed_root(rows), targets)
@@ -273,14 +285,3 @@ def check_belief_object(belief: Belief) -> None:
     if isinstance(belief, type) or not isinstance(belief, Belief):
         got = getattr(belief, "__name__", type(belief).__name__)
         raise TypeError(f"belief must be a Belief such as gr.full_belief(...), got {got}")
-
-
-def _check_coefficients(B: Array, g: Array, coefficients: Array) -> None:
-    """Raise a ValueError unless ``g = B^T c`` up to the roundoff of the product: the step is made from c."""
-    roundoff = B.shape[0] * epsilon(g) * norm(B) * norm(coefficients)
-    distance = norm(g - transpose(B) @ coefficients)
-    if distance > roundoff:
-        raise ValueError(
-            f"coefficients must satisfy g = B^T c, got |g - B^T c| = {distance:.3g} where roundoff explains "
-            f"{roundoff:.3g}"
-        )

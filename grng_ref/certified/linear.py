@@ -24,6 +24,12 @@ def rational_matrix(values: np.ndarray) -> Any:
     return flint.fmpq_mat(values.shape[0], columns, entries)
 
 
+def ball_matrix(values: np.ndarray) -> Any:
+    """A host matrix as ``arb_mat``, exactly."""
+    rows, columns = values.shape
+    return load_flint().arb_mat(rows, columns, np.ravel(values).tolist())
+
+
 def scaled_identity(size: int, scale: Any) -> Any:
     """``scale I`` as ``fmpq_mat`` or ``arb_mat``, after the kind of the scale."""
     flint = load_flint()

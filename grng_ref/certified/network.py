@@ -48,7 +48,7 @@ def network_enclosure(
     y : array, optional
         Integers (N,) for a categorical likelihood, else floating (N, K).
     jacobian : bool
-        Whether the Jacobian is wanted, the one result of N K P balls, 10 microseconds each.
+        Whether the Jacobian is wanted, the one result of N K P balls, about 5 microseconds each.
     precision : int
         Bits of the arithmetic, at least 53.
 

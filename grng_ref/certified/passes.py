@@ -9,7 +9,7 @@ import numpy as np
 
 from .description import Layer, Network
 from .library import load_flint
-from .linear import rational
+from .linear import ball_matrix, rational
 
 
 class Trace(NamedTuple):
@@ -18,12 +18,6 @@ class Trace(NamedTuple):
     inputs: list[Any]  # a_l (N, d_l), without scale and bias, a layer
     slopes: list[Any]  # act'(s_l) (N, d_{l+1}) as a list of rows, a hidden layer
     outputs: Any  # f (N, K)
-
-
-def ball_matrix(values: np.ndarray) -> Any:
-    """A host matrix as ``arb_mat``, exactly."""
-    rows, columns = values.shape
-    return load_flint().arb_mat(rows, columns, np.ravel(values).tolist())
 
 
 def scale_of(layer: Layer) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 from ..arrays import NumericalError, check_shape
 from .enclosure import Enclosure, enclose
 from .library import check_precision, load_flint, working_precision
-from .passes import ball_matrix
+from .linear import ball_matrix
 
 
 def eigenvalue_enclosure(matrix: Enclosure, *, precision: int = 256) -> Enclosure:
@@ -151,8 +151,8 @@ def _check_enclosure(name: str, value: Any) -> None:
 
 def _symmetric(matrix: Any) -> tuple[np.ndarray, np.ndarray]:
     _check_enclosure("matrix", matrix)
-    size = matrix.shape[0] if matrix.shape else None
-    check_shape("matrix", matrix.midpoint, (size, size), "a square matrix")
+    size = matrix.shape[0] if matrix.shape else 0
+    check_shape("matrix", matrix.midpoint, (size or None, size or None), "a square matrix")
     for part in (matrix.midpoint, matrix.radius):
         if not np.array_equal(part, part.T):
             i, j = np.argwhere(part != part.T)[0]

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..arrays import Array, NumericalError, check_shape, epsilon, namespace
+from ..arrays import Array, NumericalError, check_shape, namespace
 from ..arrays.linalg import (
     add_to_diagonal,
     cholesky,
@@ -19,8 +19,8 @@ from ..arrays.linalg import (
     transpose,
 )
 from ..solvers import (
-    ACCEPTED_RESIDUAL,
     SolveResult,
+    check_row_coefficients,
     solve_cholesky,
     solve_eigenbasis,
     solve_gram,
@@ -84,16 +84,11 @@ class FullFisher(Curvature):
         return logdet_dense(self.to_dense(), damping)
 
     def _check_coefficients(self, v: Array, coefficients: Array) -> None:
-        """Raise a ValueError unless ``v = B^T c``, up to what an accepted residual may hide."""
+        """Raise a ValueError unless ``v = B^T c``, see `check_row_coefficients`."""
         check_shape("coefficients", coefficients, self.rows.shape[:1], "one entry a score row")
         with quiet():
-            distance = norm(v - self.rows.rmatvec(coefficients))
-            roundoff = ACCEPTED_RESIDUAL * max(self.rows.shape) * epsilon(v) * self._terms(coefficients)
-        if distance > roundoff:
-            raise ValueError(
-                f"coefficients must satisfy v = B^T c, got |v - B^T c| = {distance:.3g} where roundoff "
-                f"explains {roundoff:.3g}"
-            )
+            product, terms = self.rows.rmatvec(coefficients), self._terms(coefficients)
+            check_row_coefficients("v", v, product, size=max(self.rows.shape), terms=terms)
 
     def _auto(self, damping: float, damping_kind: str) -> str:
         rows, size = self.rows.shape

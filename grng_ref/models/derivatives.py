@@ -61,8 +61,17 @@ def backward(model: MLP, layers: Layers, trace: Trace, cotangents: Array) -> Lay
     signal = signals[-1] = cotangents
     for index in range(model.num_layers - 1, model.trainable[0], -1):
         slope = act.first(trace.preactivations[index - 1])
-        signal = signals[index - 1] = (signal @ model.weights(index, layers[index])) * slope[:, None, :]
+        signal = signals[index - 1] = (
+            _rows_times(signal, model.weights(index, layers[index])) * slope[:, None, :]
+        )
     return tuple(signals[i] for i in model.trainable)
+
+
+def _rows_times(rows: Array, matrix: Array) -> Array:
+    """``rows @ matrix`` for rows (N, R, d) in one product, where a stack of matrices would take N."""
+    xp = namespace(rows=rows)
+    n, r, d = rows.shape
+    return xp.reshape(xp.reshape(rows, (n * r, d)) @ matrix, (n, r, matrix.shape[1]))
 
 
 def trainable_inputs(model: MLP, trace: Trace) -> Layers:

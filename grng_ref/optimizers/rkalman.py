@@ -130,7 +130,8 @@ class RKalman(SteppingOptimizer):
         belief = self._named(theta) if isinstance(self.belief, str) else self.belief
         _check_size("belief", belief, theta)
         keep = self.forgetting_kind == "prior"
-        return RKalmanState(step=0, mean=theta, belief=belief, prior_mean=theta if keep else None)
+        mean = namespace(theta=theta).asarray(theta, copy=True)  # a caller may add steps to theta in place
+        return RKalmanState(step=0, mean=mean, belief=belief, prior_mean=mean if keep else None)
 
     def _named(self, theta: Array) -> Belief:
         if self.belief == "full":
@@ -222,8 +223,9 @@ class RKalman(SteppingOptimizer):
     ) -> tuple[Belief, Array]:
         """The posterior and the step from the predicted mean, by `iterations` linearisations.
 
-        Every one starts from the predicted belief again, so the batch is observed once; the regularization
-        stays that of the predicted mean.
+        Every one starts from the predicted belief again, so the batch is observed once. An implicit
+        regularization stays that of the predicted mean; the gradient that an explicit one observes is
+        linearised again, too.
         """
         seen = self._observe(mean, at, x, y, rho=rho)
         belief, delta = seen.update(predicted)

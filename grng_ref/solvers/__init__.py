@@ -6,13 +6,21 @@ from .eigenbasis import logdet_of_spectrum, solve_eigenbasis, spectral_inverse, 
 from .gram import RowFactor, solve_gram
 from .inverse_root import inverse_root
 from .newton_schulz import InverseResult, newton_schulz_inverse, solve_newton_schulz
-from .result import ACCEPTED_RESIDUAL, SolveResult, failure, refine, scaled_residual
+from .result import (
+    ACCEPTED_RESIDUAL,
+    SolveResult,
+    check_row_coefficients,
+    failure,
+    refine,
+    scaled_residual,
+)
 
 __all__ = [
     "ACCEPTED_RESIDUAL",
     "InverseResult",
     "RowFactor",
     "SolveResult",
+    "check_row_coefficients",
     "failure",
     "inverse_root",
     "logdet_of_spectrum",

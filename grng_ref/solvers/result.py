@@ -135,3 +135,29 @@ def is_more_than_roundoff(part: Array, v: Array) -> bool:
 def failure(v: Array, status: Status, method: str, iterations: int = 0) -> SolveResult:
     """A result without an answer: x is zero and the residual infinite."""
     return SolveResult(0.0 * v, status, iterations, float("inf"), None, method)
+
+
+def check_row_coefficients(name: str, v: Array, product: Array, *, size: int, terms: float) -> None:
+    """Raise a ValueError unless v is ``B^T c``, up to what an accepted residual may hide.
+
+    Two roundings of one product, by a network's backward pass and from its score rows, are apart by more than
+    the roundoff of either.
+
+    Parameters
+    ----------
+    name : str
+        What v is called.
+    v, product : array (P,)
+        The vector, and ``B^T c``.
+    size : int
+        The longer side of B.
+    terms : float
+        ``|B|_F |c|``.
+    """
+    distance = norm(v - product)
+    roundoff = ACCEPTED_RESIDUAL * size * epsilon(v) * terms
+    if distance > roundoff:
+        raise ValueError(
+            f"coefficients must satisfy {name} = B^T c, got |{name} - B^T c| = {distance:.3g} where roundoff "
+            f"explains {roundoff:.3g}"
+        )

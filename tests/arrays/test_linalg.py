@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given
@@ -160,6 +161,39 @@ def test_qr_append_does_not_square(backend):
     first = np.array([[1.0, 1.0], [0.0, 0.0]])
     factor = host(linalg.qr_append(backend.asarray(first), backend.asarray(np.array([[0.0, tiny]])))[0])
     assert abs(abs(factor[1, 1]) - tiny) <= tolerance(backend.dtype) * tiny
+
+
+@pytest.mark.parametrize("rows", [1, 3, SIZE, 40])
+def test_qr_append_of_large_rows_keeps_the_small_ones(rows, backend, monkeypatch):
+    """Pivots of 1e-8 (1e-3 in float32) beside rows of 1, in panels of several widths, the last one narrower.
+
+    ``Y^{-1}`` is made of what is small: its error is not the small number's share of the large one.
+    """
+    small = 1e-3 if backend.dtype == "float32" else 1e-8
+    triangle = small * (np.triu(SQUARE) + 3 * np.eye(SIZE))
+    new, t = RNG.standard_normal((rows, SIZE)), RNG.standard_normal(rows)
+    held = backend.asarray((triangle, new, t))
+    triangle, new, t = (kept(backend, array) for array in (triangle, new, t))
+    stacked = mpmath.matrix(np.concatenate([triangle, new]).tolist())
+    with mpmath.workdps(60):
+        covariance = (stacked.T * stacked) ** -1
+        step = covariance * (mpmath.matrix(new.T.tolist()) * mpmath.matrix(t.tolist()))
+        step = np.array([float(entry) for entry in step])
+        covariance = np.array(covariance.tolist(), dtype=float)
+    # the condition of the rows that decide, once each has a size of its own
+    rtol = tolerance(backend.dtype, 100.0, terms=SIZE + rows)
+    for width in (1, 4, 64):
+        monkeypatch.setattr(linalg, "_PANEL", width)
+        (factor, half), (alone, _) = linalg.qr_append(*held), linalg.qr_append(*held[:2])
+        for updated in (factor, alone):
+            backend.assert_close(updated, np.triu(host(updated)), rtol=0.0)
+            inverse = np.linalg.inv(host(updated).astype(np.float64))
+            require_small(inverse @ inverse.T - covariance, np.linalg.norm(covariance), rtol)
+        inverse = np.linalg.inv(host(factor).astype(np.float64))
+        require_small(inverse @ host(half) - step, np.linalg.norm(step), rtol)
+    if rows < SIZE and backend.dtype == "float64":  # negative control: the small rows first
+        inverse = np.linalg.inv(np.linalg.qr(np.concatenate([triangle, new]))[1])
+        assert np.linalg.norm(inverse @ inverse.T - covariance) > 100 * rtol * np.linalg.norm(covariance)
 
 
 @pytest.mark.parametrize("rows", [0, 1, SIZE, 40])

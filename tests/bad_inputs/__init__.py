@@ -7,12 +7,12 @@
 
 from __future__ import annotations
 
-from . import beliefs, core, files, networks, peers
+from . import beliefs, certified, core, files, networks, peers
 from .values import WORLD, Row
 
 __all__ = ["NO_BAD_INPUT", "PEERS", "TABLE", "WORLD", "Row"]
 
-TABLE = core.TABLE | beliefs.TABLE | networks.TABLE | files.TABLE
+TABLE = core.TABLE | beliefs.TABLE | networks.TABLE | files.TABLE | certified.TABLE
 PEERS = peers.TABLE
 
 NO_BAD_INPUT = {

@@ -122,3 +122,13 @@ def test_the_parts_of_a_motion():
     root = matrix.noise_root(template)
     np.testing.assert_allclose(root @ root.T, Q, rtol=1e-15)
     np.testing.assert_allclose(matrix.moved(np.eye(2)), 4.0 * np.eye(2) + Q, rtol=1e-14)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_full_belief_that_does_not_move_is_itself(form):
+    """A filter without noise and forgetting predicts at every step: no copy of P x P numbers for it."""
+    belief = gr.full_belief(np.zeros(3), prior_variance=2.0, form=form)
+    assert belief.predict() is belief
+    assert belief.predict(offset=np.ones(3)) is belief
+    for options in ({"noise": 0.5}, {"forgetting": 0.5}, {"transition": 2.0 * np.eye(3)}):
+        assert np.all(belief.predict(**options).covariance().diagonal() > 2.0)

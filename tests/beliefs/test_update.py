@@ -401,3 +401,17 @@ def test_log_evidence_overflows_only_where_the_root_of_the_spread_does():
     assert gain == pytest.approx(0.5 - 0.5 * (math.log(2.0) + 50 * math.log(10.0)), rel=tolerance("float32"))
     with pytest.raises(gr.NumericalError, match="overflowed"):
         log_evidence(belief, np.full((1, 2), 1e30, dtype=np.float32), one)
+
+
+@pytest.mark.parametrize("form", ["auto", "covariance"])
+def test_evidence_of_nothing_is_zero_and_of_nonsense_an_error(form):
+    belief = gr.full_belief(np.zeros(3), prior_variance=1.0, form=form)
+    assert log_evidence(belief, np.zeros((0, 3)), np.zeros(0)) == 0.0
+    with pytest.raises(ValueError, match="targets must have shape"):
+        log_evidence(belief, np.ones((2, 3)), np.ones(3))
+    with pytest.raises(ValueError, match="targets must be finite"):
+        log_evidence(belief, np.ones((2, 3)), np.array([1.0, np.nan]))
+    with pytest.raises(ValueError, match="rows must have shape"):
+        log_evidence(belief, np.ones(3), np.ones(1))
+    with pytest.raises(TypeError, match="belief must be a Belief"):
+        log_evidence(3, np.ones((2, 3)), np.ones(2))

@@ -12,8 +12,8 @@ from grng_ref.certified.activations import ACTIVATIONS, logistic, read_activatio
 
 POINTS = (-700.0, -40.0, -5.5, -1.0, -1e-3, -1e-300, 1e-300, 0.3, 1.0, 7.25, 40.0, 700.0)
 # A slope by differences of step 1e-60 is wrong by 1e-120 of the third derivative, at most 1e6 times the slope
-# here, and by rounding to 1300 digits over the step, of a value that is at most 1e608 times the slope (tanh at
-# 700): far below NOISE, relative to the slope.
+# here, and by rounding to 1300 digits over the step, of a value that is at most 1e608 times the slope (tanh
+# at 700): far below NOISE, relative to the slope.
 TAIL_DIGITS = 1300
 NOISE = mpmath.mpf(10) ** -80
 

@@ -16,3 +16,11 @@ def test_version_agrees(file, start):
     lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
     newest = next(line.removeprefix(start) for line in lines if line.startswith(start))
     assert newest.split()[0] == gr.__version__
+
+
+def test_no_merge_left_its_markers():
+    """They break code, but in a text nothing else would see them."""
+    texts = [*ROOT.glob("*.md"), *ROOT.glob("*.toml"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*/*.md")]
+    marker = "<" * 7 + " "
+    assert len(texts) > 10
+    assert [str(path) for path in texts if f"\n{marker}" in "\n" + path.read_text(encoding="utf-8")] == []

@@ -208,3 +208,17 @@ def test_a_stationary_point_stays_and_is_learned():
         assert np.all(delta == 0.0)
         assert info.damping == 0.0
         assert np.linalg.norm(state.information() - np.eye(theta.size)) > 1e-3
+
+
+@pytest.mark.parametrize("sizes", [(30, 200, 200, 1), (10, *(6 * (20,)), 1)])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_own_gradient_of_one_example_is_accepted(sizes, dtype):
+    """One output, one example: a single score row, whose roundoff is not that of the backward pass."""
+    problem = gr.Problem(gr.MLP(sizes, activation="tanh"), gr.Poisson())
+    opt = gr.rkalman(problem, prior_variance=0.1, belief="diagonal")
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        theta = (rng.standard_normal(problem.num_parameters) * 0.3 / max(sizes) ** 0.5).astype(dtype)
+        x, y = rng.standard_normal((1, sizes[0])).astype(dtype), np.ones((1, 1), dtype=dtype)
+        _, _, info = opt.step(theta, opt.init(theta), x, y)
+        assert info.step_norm > 0.0

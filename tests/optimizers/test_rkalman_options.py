@@ -301,3 +301,20 @@ def test_explicit_regularization_needs_a_belief_that_takes_the_hessian():
             gr.rkalman(network.problem, belief=belief, regularization="explicit", rho=0.1)
     opt = gr.rkalman(network.problem, belief="block_diagonal", regularization="explicit", rho=0.1)
     opt.step(network.theta, opt.init(network.theta), network.x, network.y)
+
+
+def test_a_state_does_not_follow_a_theta_that_is_changed_in_place():
+    """``theta += delta`` is what many a training loop does; the prior mean stays where it was."""
+    problem = gr.Problem(gr.MLP((2, 1)), gr.Gaussian(variance=1.0))
+    opt = gr.rkalman(problem, forgetting=0.5, forgetting_kind="prior")
+    start = np.array([0.5, -1.0, 2.0])
+    theta, out_of_place = start.copy(), start.copy()
+    state, other = opt.init(theta), opt.init(out_of_place)
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        x, y = rng.standard_normal((2, 2)), rng.standard_normal((2, 1))
+        delta, state, _ = opt.update(theta, state, x, y)
+        theta += delta
+        out_of_place, other, _ = opt.step(out_of_place, other, x, y)
+    np.testing.assert_array_equal(state.prior_mean, start)
+    np.testing.assert_array_equal(theta, out_of_place)
