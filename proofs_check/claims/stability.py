@@ -10,7 +10,7 @@ import grng_ref as gr
 from proofs_check import Finding, Run, claim, combine, inequality
 from proofs_check.convergence import Point, jacobian_lipschitz, path, point, two_layer, with_residual
 from proofs_check.data import Instance, on_host
-from proofs_check.tolerance import Slack, roundoff
+from proofs_check.tolerance import Slack
 
 SOURCE = "our reconstruction (stability of RING)"
 
