@@ -102,9 +102,7 @@ def _gram_greatest(bound: Bound, problem: Any, theta: Any, x: Any) -> str:
     return _spectrum(-balls.midpoint, balls.radius, -bound.upper, -bound.lower, _vector(bound))
 
 
-def _spectrum(
-    middle: np.ndarray, radius: np.ndarray | None, lower: float, upper: float, v: list[Fraction]
-) -> str:
+def _spectrum(middle: np.ndarray, radius: np.ndarray | None, lower: float, upper: float, v: list[Fraction]) -> str:
     """What fails of ``lower <= lmin <= upper``, for all matrices within ``radius`` of ``middle``."""
     M = exact.matrix(middle)
     shift = max((sum(row) for row in exact.matrix(radius)), default=Fraction(0)) if radius is not None else 0

@@ -63,9 +63,7 @@ def flip_knapsack(weights: np.ndarray, signs: np.ndarray, x: np.ndarray, radius:
     return Knapsack(value, multipliers)
 
 
-def _row(
-    costs: np.ndarray, products: np.ndarray, worth: np.ndarray, i: int, budget: float
-) -> tuple[float, float]:
+def _row(costs: np.ndarray, products: np.ndarray, worth: np.ndarray, i: int, budget: float) -> tuple[float, float]:
     """The bound of one row of ``Kx o N``, and its multiplier."""
     total = float(np.sum(products)) * (1.0 + (len(products) + 4) * _UNIT)
     everything = total * float(np.sum(worth)) * (1.0 + (len(worth) + 8) * _UNIT)

@@ -77,9 +77,7 @@ def jacobian_lipschitz(problem: Any, x: Array) -> Bound:
     if network.activation == "relu":
         moves = bool(np.any(inputs)) and network.largest_sign > 0
         size = math.inf if moves else 0.0
-        return Bound(
-            size, size, True, "no finite Lipschitz constant: the Jacobian of relu is piecewise constant"
-        )
+        return Bound(size, size, True, "no finite Lipschitz constant: the Jacobian of relu is piecewise constant")
     lower, upper = _squares(network, inputs)
     return Bound(
         root_downward(lower),

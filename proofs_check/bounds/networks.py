@@ -105,7 +105,7 @@ def residual_norm(problem: Any, theta: Array, x: Array, y: Array) -> Bound:
 
 
 def _checked(problem: Any, x: Array) -> Array:
-    """X as it is, if it holds an example (what else may be wrong is the enclosure's to say)."""
+    """x as it is, if it holds an example (what else may be wrong is the enclosure's to say)."""
     model = getattr(problem, "model", None)
     if hasattr(model, "sizes"):
         examples(x, model.sizes[0])

@@ -17,12 +17,7 @@ _BITS = 160  # products of two float64 numbers are exact
 
 
 def change_from_below(
-    network: TwoLayer,
-    x: np.ndarray,
-    neurons: np.ndarray,
-    before: np.ndarray,
-    after: np.ndarray,
-    u: np.ndarray,
+    network: TwoLayer, x: np.ndarray, neurons: np.ndarray, before: np.ndarray, after: np.ndarray, u: np.ndarray
 ) -> float:
     """A number at most ``|(J' - J)^T u| / |u| <= |J' - J|_2``, for a network of which only some neurons move.
 

@@ -214,9 +214,7 @@ def least(found: Least, method: str) -> Bound:
 
 def greatest(found: Least, method: str) -> Bound:
     """The bound of lmax(M) from what was found of lmin(-M)."""
-    return Bound(
-        -found.upper, -found.lower, True, f"lmax(M) = -lmin(-M): {method}", {"vector": found.vector.tolist()}
-    )
+    return Bound(-found.upper, -found.lower, True, f"lmax(M) = -lmin(-M): {method}", {"vector": found.vector.tolist()})
 
 
 def _eigenvector(matrix: np.ndarray) -> np.ndarray:

@@ -33,7 +33,7 @@ class TwoLayer(NamedTuple):
 
     @property
     def width(self) -> int:
-        """M."""
+        """m."""
         return len(self.signs)
 
     @property

@@ -42,7 +42,7 @@ class Parabola:
         return np.array(found)
 
     def values(self, t: np.ndarray) -> np.ndarray:
-        """P at each of them."""
+        """p at each of them."""
         return np.array([self.value(float(one)) for one in t])
 
     def squared_slopes(self, t: np.ndarray) -> np.ndarray:
