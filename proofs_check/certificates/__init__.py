@@ -1,4 +1,4 @@
-"""Certificates of convergence: the assumptions of a theorem, proved or refuted for one network, its data and seed.
+"""Certificates of convergence: a theorem's assumptions, proved or refuted for one network and its data.
 
     from proofs_check.certificates import kantorovich
 
@@ -13,7 +13,8 @@ from .assess import Assessment, assess
 from .certificate import Assumption, Certificate, Evidence, Settings
 from .check import check_certificate
 from .runs import a_posteriori
-from .theorems import kantorovich, linear, unified, zhang_condition_1, zhang_condition_2
+from .theorems import kantorovich, linear, unified
+from .zhang import zhang_condition_1, zhang_condition_2
 
 __all__ = [
     "Assessment",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from grng_ref import NumericalError, Optimizer, Problem
 from grng_ref.arrays import Array
 
 from .certificate import Certificate
 from .runs import a_posteriori, read_optimizer
-from .theorems import kantorovich, linear, unified, zhang_condition_1, zhang_condition_2
+from .theorems import kantorovich, linear, unified
+from .zhang import zhang_condition_1, zhang_condition_2
 
 _STEPS = 30
 
@@ -24,7 +26,7 @@ class Assessment(tuple[Certificate, ...]):
             for one in self
         ]
         widths = [max(len(row[k]) for row in [head, *lines]) for k in range(3)]
-        rows = [head, tuple("-" * width for width in widths) + ("-" * len(head[3]),), *lines]
+        rows = [head, (*("-" * width for width in widths), "-" * len(head[3])), *lines]
         return "\n".join(
             "  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[3]])
             for row in rows
@@ -62,7 +64,8 @@ def assess(
     -------
     Assessment
         A tuple of `Certificate`: both conditions of Zhang, Martens and Grosse, Kantorovich's majorant, the
-        unified and the linear rate from this point, and the first certificate of a run. ``print`` shows a table.
+        unified and the linear rate from this point, and the first certificate of a run. ``print`` shows a
+        table.
 
     Raises
     ------
@@ -84,7 +87,7 @@ def assess(
         found += [Certificate(name, (), settings) for name in ("kantorovich", "unified", "linear")]
         return Assessment(found)
     for theorem in (kantorovich, unified, linear):
-        found.append(_tried(theorem.__name__, lambda one=theorem: one(problem, theta, x, y, *settings)))  # type: ignore[misc]
+        found.append(_tried(theorem.__name__, partial(theorem, problem, theta, x, y, *settings)))
     found.append(_tried("linear", lambda: a_posteriori(problem, optimizer, theta, x, y, steps=steps)))
     return Assessment(found)
 

@@ -1,4 +1,4 @@
-"""A theorem's assumptions at one point of a network, each decided from both sides, and what they guarantee."""
+"""A theorem's assumptions at one point of a network, decided from both sides, and what they guarantee."""
 
 from __future__ import annotations
 
@@ -22,11 +22,14 @@ RIGOROUS = "bounds from the stored floats by ball arithmetic and exact integers,
 
 
 class Settings(NamedTuple):
-    """Step size, gradient regularization and constant damping: ``delta = -eta (F + (rho |g|^2 + lam) I)^{-1} g``."""
+    """Step size, rho and lam of ``delta = -eta (F + (rho |g|^2 + lam) I)^{-1} g``."""
 
     eta: float = 1.0
     rho: float = 0.0
     lam: float = 0.0
+
+
+DEFAULT = Settings()
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Assumption:
 
 
 class Evidence(NamedTuple):
-    """A bound that assumptions are made of: of which quantity of `proofs_check.bounds`, for a ball of which radius."""
+    """A bound behind assumptions: of which quantity of `proofs_check.bounds`, on which ball."""
 
     quantity: str
     bound: Bound
@@ -118,7 +121,7 @@ class Certificate:
     theorem: str
     assumptions: tuple[Assumption, ...]
     detail: str
-    settings: Settings = Settings()
+    settings: Settings = DEFAULT
     numbers: Mapping[str, float] = field(default_factory=dict)
     evidence: tuple[Evidence, ...] = ()
     step: int = 0
@@ -144,7 +147,7 @@ class Certificate:
         return -math.inf if self.worst is None else self.worst.margin
 
     def guarantee(self, steps: int) -> tuple[float, ...]:
-        """Upper bounds of ``|r_k|`` for k = 0..steps after the certified point, in exact arithmetic of the steps.
+        """Upper bounds of ``|r_k|`` after 0..steps exact steps from the certified point.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""A small checker of certificates: every bound proved again by `check_witness`, every inequality derived anew.
+"""A small checker of certificates: bounds proved again by `check_witness`, inequalities derived anew.
 
 It shares nothing with what made them but the stored numbers, and compares squares, so that it takes no roots.
 """
@@ -32,7 +32,8 @@ def check_certificate(certificate: Certificate, problem: Any, theta: Array, x: A
     Returns
     -------
     Check
-        Holds for "certified" and "refuted" if both the evidence and the inequalities do; "undecided" claims nothing.
+        Holds for "certified" and "refuted" if both the evidence and the inequalities do; "undecided" claims
+        nothing.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Certificates after some steps: an optimizer runs in floats, and what it left is certified as it is stored."""
+"""Certificates after some steps: a run in floats, and what it left, certified as it is stored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from grng_ref.optimizers import NaturalGradient
 from proofs_check.bounds import jacobian_lipschitz
 
 from .certificate import Certificate, Settings
-from .theorems import Point, kantorovich, linear
+from .point import Point
+from .theorems import kantorovich, linear
 
 _ROOM = 1.0 - 1e-9  # of a limit: nearer than this, floats do not say whether an attempt is worth it
 
@@ -47,7 +48,7 @@ def read_optimizer(optimizer: Any) -> Settings | str:
 def a_posteriori(
     problem: Problem, optimizer: Optimizer, theta: Array, x: Array, y: Array, *, steps: int
 ) -> Certificate:
-    """Run, and certify from the first point of the run, of at most ``steps`` steps, from which a theorem applies.
+    """Run, and certify from the first point, of at most ``steps`` steps, from which a theorem applies.
 
     The steps before it are whatever the floats made of them: the certificate is about the exact numbers that
     are stored there, and what NGD or RING does from then on.
@@ -67,8 +68,8 @@ def a_posteriori(
     Returns
     -------
     Certificate
-        By `kantorovich`, or by `linear` (relu; dampings too large for the other), with ``step`` and ``theta`` where
-        it fired. Undecided if none did.
+        By `kantorovich`, or by `linear` (relu; dampings too large for the other), with ``step`` and ``theta``
+        where it fired. Undecided if none did.
 
     Raises
     ------
