@@ -17,8 +17,8 @@ def next_bound(theorem: str, numbers: Mapping[str, float], settings: Any, h: flo
     distance ``t = (s - v)/L``. The map is increasing in p and in nu, so a bound of the one before does for
     it.
 
-    *unified.* ``h+^2 = (1 - eta k) h^2``. *linear.* ``h+ = (1 - eta (1 - C) k) h``. In both
-    ``k = ell/(ell + nu)`` with ``ell = (1 - kap)^2 s^2``, ``nu = (rho/n) (T^{1/2} + kap s)^2 h^2 + n lam``, increasing in h.
+    *unified.* ``h+^2 = (1 - eta k) h^2``. *linear.* ``h+ = (1 - eta (1 - C) k) h``. Both increase in h, with
+    ``k = ell/(ell + nu)``, ``ell = (1 - kap)^2 s^2``, ``nu = (rho/n) (T^{1/2} + kap s)^2 h^2 + n lam``.
     """
     s, n = Fraction(numbers["s"]), int(numbers["n"])
     root = Fraction(root_upward(Fraction(numbers["top"])))
