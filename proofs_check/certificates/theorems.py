@@ -68,6 +68,8 @@ def kantorovich(
         return at.undecided("kantorovich", settings, at.unfit)
     n, (low, high) = at.num_examples, at.squared("gram_min")
     L, h = at.bound("jacobian_lipschitz"), at.bound("residual_norm")
+    if L.lower < L.upper == math.inf:
+        return at.undecided("kantorovich", settings, L.method)
     taken = n * Fraction(lam)
     pairs = times(L.lower, h.lower), times(L.upper, h.upper)
     ratio = between(below(pairs[0], high), above(pairs[1], low), "LJ |r| / lmin(J J^T)")
