@@ -20,7 +20,7 @@ from support import Backend, import_peer
 
 import grng_ref as gr
 from grng_ref import certified, testing
-from proofs_check import Run, load_suite, run_suite
+from proofs_check import Run, bounds, load_suite, run_suite
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -129,19 +129,30 @@ def test_ground_truth_is_documented(name: str) -> None:
     assert re.search(rf"^\.\. auto\w+:: grng_ref\.certified\.{name}$", page("api.md"), flags=re.MULTILINE)
 
 
+@pytest.mark.parametrize("name", bounds.__all__)
+def test_bounds_are_documented(name: str) -> None:
+    assert problems_of_docstring(getattr(bounds, name)) == []
+    directive = rf"^\.\. auto\w+:: proofs_check\.bounds\.{name}$"
+    assert re.search(directive, page("bounds.md"), flags=re.MULTILINE)
+
+
 # --- sources and notation --------------------------------------------------------------------------------
 
 
 def resolve(name: str) -> Any:
-    """The object of a dotted name below grng_ref: the longest module that there is, then attributes."""
+    """The object of a dotted name below grng_ref, or of one that begins with proofs_check.
+
+    The longest module that there is, then attributes.
+    """
     parts = name.split(".")
+    root = [] if parts[0] == "proofs_check" else ["grng_ref"]
     for length in range(len(parts), 0, -1):
         try:
-            found: Any = importlib.import_module(".".join(["grng_ref", *parts[:length]]))
+            found: Any = importlib.import_module(".".join([*root, *parts[:length]]))
         except ModuleNotFoundError:
             continue
         return functools.reduce(getattr, parts[length:], found)
-    raise ImportError(f"no module of grng_ref is the start of {name}")
+    raise ImportError(f"no module is the start of {name}")
 
 
 def table_rows(text: str, columns: int) -> list[list[str]]:

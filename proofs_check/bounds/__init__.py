@@ -1,14 +1,14 @@
 """Rigorous bounds: numbers with two sides, the method that proves them, and a witness to check again.
 
-Each function returns a `Bound`. Stored floats are taken as the exact numbers that they are, and every rounding
-on the way goes outwards, so a bound holds for the real numbers that the stored floats define::
+Each function returns a `Bound`. Stored floats are taken as the exact numbers that they are, and every
+rounding on the way goes outwards, so a bound holds for the real numbers that the stored floats define::
 
     from proofs_check.bounds import gram_min, jacobian_lipschitz, residual_norm
 
     s0 = gram_min(problem, theta, x).lower  # a proved lower bound of lmin(J J^T)
 
-`check_witness` proves the sides of a bound again, by other code than the one that found them. Ball arithmetic is
-python-flint's (``pip install 'grng-ref[verify]'``).
+`check_witness` proves the sides of a bound again, by other code than the one that found them. Ball
+arithmetic is python-flint's (``pip install 'grng-ref[verify]'``).
 """
 
 from .bound import Bound

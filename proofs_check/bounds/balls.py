@@ -57,7 +57,7 @@ def sides(ball: Any) -> tuple[Fraction, Fraction]:
 
 
 def symmetric_sides(balls: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Midpoints and radii (n, n), symmetric in every bit, of a symmetric matrix of balls (its lower triangle).
+    """Midpoints and radii (n, n), symmetric in every bit, from the lower triangle of a matrix of balls.
 
     Raises
     ------

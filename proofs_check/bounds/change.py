@@ -27,12 +27,12 @@ _SMOOTH = "Lipschitz constant times radius (from above), Frank-Wolfe ascent in b
 def jacobian_change(problem: Any, theta: Array, x: Array, radius: float) -> Bound:
     """The greatest change of the Jacobian on a ball, ``sup { |J(w) - J(w_0)|_2 : |w - w_0| <= R }``.
 
-    For `gr.two_layer`. From above ``LJ R`` with LJ of `jacobian_lipschitz` where act is smooth; for relu
+    For `gr.two_layer`. From above ``LJ R`` with LJ of `jacobian_lipschitz` where act is smooth; for relu ::
 
         c (max_i min_mu [mu R^2 + sum_r max_s (v_ri(s) - mu s)])^{1/2},
 
-    with ``v_ri(s) = a_r^2 sum_j |x_i.x_j| [t_ri^2 <= s][t_rj^2 <= s]``, ``t_ri = |w_r.x_i| / |x_i|``; and 0 where
-    R is below every ``t_ri``: no neuron can flip. From below the change at one point of the ball.
+    with ``v_ri(s) = a_r^2 sum_j |x_i.x_j| [t_ri^2 <= s][t_rj^2 <= s]``, ``t_ri = |w_r.x_i| / |x_i|``; and 0
+    where R is below every ``t_ri``: no neuron can flip. From below the change at one point of the ball.
 
     Parameters
     ----------
@@ -60,24 +60,24 @@ def jacobian_change(problem: Any, theta: Array, x: Array, radius: float) -> Boun
     BackendError
         python-flint is not installed.
 
-    Notes
-    -----
-    *relu, from above.* Neuron r can flip at x_i only if ``|w_r.x_i| <= |dw_r| |x_i|``, which costs ``t_ri^2`` of
-    the budget ``sum_r |dw_r|^2 <= R^2``. With ``d_ri`` in {-1, 0, 1} the changes of act',
-    ``|J - J_0|^2 = c^2 lmax(Kx o N)``, ``N = sum_r a_r^2 d_r d_r^T``: at most the largest sum of the magnitudes
-    of a row (Gershgorin). In row i neuron r adds at most ``v_ri(s_r)`` with the budget s_r, and by weak duality
-    ``sum_r v_ri(s_r) <= mu R^2 + sum_r max_s (v_ri(s) - mu s)`` for every ``mu >= 0``. It is evaluated in floats
-    with costs rounded down and all else up; the docstring of ``flips.flip_knapsack`` has the rounding errors.
-    A zero preactivation is a flip of cost 0 (``relu'(0) = 0``).
+    Notes ----- *relu, from above.* Neuron r can flip at x_i only if ``|w_r.x_i| <= |dw_r| |x_i|``, which
+    costs ``t_ri^2`` of the budget ``sum_r |dw_r|^2 <= R^2``. With ``d_ri`` in {-1, 0, 1} the changes of
+    act', ``|J - J_0|^2 = c^2 lmax(Kx o N)``, ``N = sum_r a_r^2 d_r d_r^T``: at most the largest sum of the
+    magnitudes of a row (Gershgorin). In row i neuron r adds at most ``v_ri(s_r)`` with the budget s_r, and
+    by weak duality ``sum_r v_ri(s_r) <= mu R^2 + sum_r max_s (v_ri(s) - mu s)`` for every ``mu >= 0``. It
+    is evaluated in floats with costs rounded down and all else up; the docstring of ``flips.flip_knapsack``
+    has the rounding errors. A zero preactivation is a flip of cost 0 (``relu'(0) = 0``).
 
-    *From below.* A point is searched in floating arithmetic: for relu the cheapest flips at one example or over
-    all, for smooth activations large moves of few neurons (the change is convex in small moves, so the best
-    ones concentrate), improved by Frank-Wolfe steps. That it lies in the ball is decided in integers, and what
-    it changes is evaluated in balls of 160 bits. At most 1024 neurons are moved for smooth activations.
+    *From below.* A point is searched in floating arithmetic: for relu the cheapest flips at one example or
+    over all, for smooth activations large moves of few neurons (the change is convex in small moves, so the
+    best ones concentrate), improved by Frank-Wolfe steps. That it lies in the ball is decided in integers,
+    and what it changes is evaluated in balls of 160 bits. At most 1024 neurons are moved for smooth
+    activations.
 
     Cost, relu: about a second at width 2^16 and n = 8.
 
-    Source: ours; classical (Gershgorin's theorem, weak duality: Boyd and Vandenberghe 2004; Frank and Wolfe 1956).
+    Source: ours; classical (Gershgorin's theorem, weak duality: Boyd and Vandenberghe 2004; Frank and Wolfe
+    1956).
     """
     network = read_two_layer(problem)
     size = radius_of(radius)

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from grng_ref.certified.library import load_flint
+
 Rows = list[list[Fraction]]
 
 
@@ -47,6 +49,29 @@ def product(a: Rows, b: Rows) -> Rows:
     """``A B``."""
     columns = transposed(b)
     return [[dot(row, column) for column in columns] for row in a]
+
+
+def whole_products(a: Rows, b: Rows) -> tuple[list[list[int]], int]:
+    """Integers Z and an exponent e with ``A B^T = Z 2^e``, for entries that are floats."""
+    flint = load_flint()
+    (p, e), (q, f) = _whole(a), _whole(b)
+    if not p or not q:
+        return [[] for _ in p], 0
+    return [
+        [int(entry) for entry in row] for row in (flint.fmpz_mat(p) * flint.fmpz_mat(q).transpose()).tolist()
+    ], e + f
+
+
+def as_float(whole: int, exponent: int) -> float:
+    """The float64 nearest to ``whole 2^exponent``, exponent <= 0."""
+    return whole / (1 << -exponent)
+
+
+def _whole(rows: Rows) -> tuple[list[list[int]], int]:
+    scale = max((entry.denominator for row in rows for entry in row), default=1)  # a power of two
+    return [
+        [entry.numerator * (scale // entry.denominator) for entry in row] for row in rows
+    ], 1 - scale.bit_length()
 
 
 def quadratic(rows: Rows, v: list[Fraction]) -> Fraction:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from grng_ref.certified.library import working_precision
 
 from . import check_exact as exact
 
-_PI_BELOW, _PI_ABOVE = Fraction(math.pi), Fraction(math.nextafter(math.pi, 4.0))
+_PI_BELOW, _PI_ABOVE = Fraction("3.1415926535897932384626433"), Fraction("3.1415926535897932384626434")
 _BITS = 400
 
 
@@ -42,11 +43,13 @@ def read(problem: Any, x: Any) -> Read | None:
 
 def lipschitz_holds(network: Read, lower: float | Fraction, upper: float | Fraction) -> str:
     """What fails of ``lower <= LJ <= upper``: ``upper^2 I - B2^2 c^2 a^2 Kx o Kx`` must be semidefinite."""
-    factor = (network.scale * max(map(abs, network.signs))) ** 2
+    factor = (network.scale * max(abs(sign) for sign in network.signs)) ** 2
     K = exact.product(network.x, exact.transposed(network.x))
     if network.activation == "relu":
         smooth = not factor or not any(K[i][i] for i in range(len(K)))
-        return "" if upper == math.inf or smooth else "relu has no finite constant"
+        if smooth:
+            return "" if lower <= 0 else "the Jacobian is constant"
+        return "" if upper == math.inf else "relu has no finite constant"
     below, above = _squared_bending(network.activation)
     longest = max(K[i][i] for i in range(len(K)))
     if lower == math.inf or Fraction(lower) ** 2 > below * factor * longest**2:
@@ -62,16 +65,15 @@ def _squared_bending(activation: str) -> tuple[Fraction, Fraction]:
     """Rationals below and above ``sup (act'')^2``."""
     if activation == "gelu":  # act''(0) = 2 / sqrt(2 pi)
         return Fraction(4) / (2 * _PI_ABOVE), Fraction(4) / (2 * _PI_BELOW)
-    root = {"tanh": 27 * Fraction(1, 16), "sigmoid": 108, "softplus": 16, "silu": 4}
-    value = 1 / Fraction(root[activation]) if activation != "identity" else Fraction(0)
-    return value, value
+    squares = {"identity": "0", "tanh": "16/27", "sigmoid": "1/108", "softplus": "1/16", "silu": "1/4"}
+    return Fraction(squares[activation]), Fraction(squares[activation])
 
 
 def changed_jacobian(
     network: Read, weights: np.ndarray, witness: Mapping[str, Any], radius: Fraction, lower: Fraction
 ) -> str:
     """What fails of: the witness lies in the ball, and its Jacobian differs by at least ``lower`` along u."""
-    neurons = [int(r) for r in witness["neurons"]]
+    neurons = [int(r) for r in exact.vector(witness["neurons"])]
     moved, u = exact.matrix(witness["weights"]), exact.vector(witness["direction"])
     if sorted(set(neurons)) != sorted(neurons) or not set(neurons) <= set(range(len(weights))):
         return "the neurons of the witness are not different neurons of the network"
@@ -82,14 +84,44 @@ def changed_jacobian(
     if sum(step * step for row in steps for step in row) > radius**2:
         return "the witness lies outside its ball"
     size = sum(entry * entry for entry in u)
+    change = _flipped if network.activation == "relu" else _bent
+    if network.scale**2 * change(network, neurons, u, start, moved) < lower**2 * size:
+        return "the Jacobian changes less at the witness than the lower side says"
+    return ""
+
+
+def _bent(
+    network: Read, neurons: list[int], u: list[Fraction], start: exact.Rows, moved: exact.Rows
+) -> Fraction:
+    """A number at most ``|(J' - J)^T u|^2 / c^2``, for a smooth activation."""
     total = Fraction(0)
     for r, old, new in zip(neurons, start, moved, strict=True):
         low, high = _block(network, u, old, new)
-        least = sum(max(a, -b, Fraction(0)) ** 2 for a, b in zip(low, high, strict=True))
-        total += network.signs[r] ** 2 * least
-    if network.scale**2 * total < lower**2 * size:
-        return "the Jacobian changes less at the witness than the lower side says"
-    return ""
+        ends = zip(low, high, strict=True)
+        total += network.signs[r] ** 2 * sum(
+            (max(a, -b, Fraction(0)) ** 2 for a, b in ends), start=Fraction(0)
+        )
+    return total
+
+
+def _flipped(
+    network: Read, neurons: list[int], u: list[Fraction], start: exact.Rows, moved: exact.Rows
+) -> Fraction:
+    """``|(J' - J)^T u|^2 / c^2`` for relu: neurons with the same flips and sign are counted together."""
+    changes = _active(moved, network.x) - _active(start, network.x)
+    counts = Counter((abs(network.signs[r]), *row) for r, row in zip(neurons, changes.tolist(), strict=True))
+    K = exact.product(network.x, exact.transposed(network.x))
+    total = Fraction(0)
+    for (sign, *flips), count in counts.items():
+        places = [(i, flip * u[i]) for i, flip in enumerate(flips) if flip]
+        total += count * sign**2 * sum(p * q * K[i][j] for i, p in places for j, q in places)
+    return total
+
+
+def _active(rows: exact.Rows, x: exact.Rows) -> np.ndarray:
+    """Whether ``w.x > 0``, as integers (k, n)."""
+    products, _ = exact.whole_products(rows, x)
+    return np.array([[int(entry > 0) for entry in row] for row in products]).reshape(len(rows), len(x))
 
 
 def _block(
@@ -108,9 +140,6 @@ def _block(
 
 def _slope_change(activation: str, old: Fraction, new: Fraction) -> tuple[Fraction, Fraction]:
     """Rationals below and above ``act'(new) - act'(old)``."""
-    if activation == "relu":
-        change = Fraction(int(new > 0) - int(old > 0))
-        return change, change
     if activation == "identity":
         return Fraction(0), Fraction(0)
     with working_precision(_BITS) as flint:
@@ -138,54 +167,54 @@ def _end(exact_ball: Any) -> Fraction:
     return Fraction(int(mantissa)) * Fraction(2) ** int(exponent)
 
 
-# --- flips ---------------------------------------------------------------------------------------------------
+# --- flips ------------------------------------------------------------------------------------------------
+
+_UNIT = 2.0**-52  # twice the relative error of one rounding
 
 
 def knapsack_holds(network: Read, weights: np.ndarray, multipliers: Any, radius: float, upper: float) -> str:
-    """What fails of ``c^2 (mu R^2 + sum_r max_s (v_r(s) - mu s)) <= upper^2``, for each example."""
+    """What fails of ``c^2 (mu R^2 + sum_r max_s (v_r(s) - mu s)) <= upper^2``, for each example.
+
+    Scalar products are integers, rounded once. What follows is in floats: a cost has five roundings and is
+    lowered by eight of these units, a value has ``n + 3`` of them and is raised by as many units, and a sum
+    is that of `math.fsum`, raised. (The bound itself was raised by more, so a true one passes.)
+    """
     mus = exact.vector(multipliers)
     if len(mus) != len(network.x) or min(mus) < 0:
         return "the multipliers are not numbers >= 0, one an example"
     K = exact.product(network.x, exact.transposed(network.x))
-    budget, limit = Fraction(radius) ** 2, Fraction(upper) ** 2
+    costs = _costs(network, weights, K)
+    signs = np.array([float(abs(sign)) for sign in network.signs])
     for i, mu in enumerate(mus):
-        if not K[i][i]:
-            continue
-        magnitudes = [abs(entry) for entry in K[i]]
-        most = min(budget, max(map(abs, network.signs)) ** 2 * sum(magnitudes) / mu) if mu else budget
-        total, flips = mu * budget, False
-        for r in _candidates(network, weights, i, most):
-            options = _options(network, exact.vector(weights[r]), K, i, budget)
-            flips = flips or bool(options and network.signs[r])
-            gains = [network.signs[r] ** 2 * value - mu * cost for cost, value in options]
-            total += max([Fraction(0), *gains])
-        if flips and network.scale**2 * total > limit:
-            return f"the multiplier of example {i} proves no such upper side"
+        rows = (costs[:, i] <= float(Fraction(radius) ** 2) * (1 + 2 * _UNIT)) & (signs > 0)
+        if K[i][i] and rows.any():
+            magnitudes = np.array([float(abs(entry)) for entry in K[i]])
+            gains = _gains(costs[rows], magnitudes, signs[rows], i, float(mu), radius)
+            total = Fraction(math.fsum(gains) * (1 + 8 * _UNIT)) + mu * Fraction(radius) ** 2
+            if network.scale**2 * total > Fraction(upper) ** 2:
+                return f"the multiplier of example {i} proves no such upper side"
     return ""
 
 
-def _candidates(network: Read, weights: np.ndarray, i: int, most: Fraction) -> list[int]:
-    """The neurons that may flip at example i for at most that cost; floats, with far more room than they need."""
-    x = np.array([float(entry) for entry in network.x[i]])
-    reach = math.sqrt(float(most)) * float(np.linalg.norm(x)) * (1 + 1e-6)
-    slack = 1e-12 * (np.abs(weights) @ np.abs(x)) + 1e-290
-    return [int(r) for r in np.flatnonzero(np.abs(weights @ x) <= reach + slack)]
+def _costs(network: Read, weights: np.ndarray, K: exact.Rows) -> np.ndarray:
+    """``(w_r.x_i)^2 / |x_i|^2``, never too great; infinite at ``x_i = 0``."""
+    products, exponent = exact.whole_products(exact.matrix(weights), network.x)
+    values = [[exact.as_float(entry, exponent) for entry in row] for row in products]
+    lengths = [float(K[i][i]) or -1.0 for i in range(len(K))]
+    costs = np.maximum(np.square(values) / np.array(lengths) * (1 - 8 * _UNIT) - 2.0**-1010, 0.0)
+    costs[:, [length < 0 for length in lengths]] = math.inf
+    return costs
 
 
-def _options(
-    network: Read, w: list[Fraction], K: exact.Rows, i: int, budget: Fraction
-) -> list[tuple[Fraction, Fraction]]:
-    """The pairs (s, sum of |K_ij| over j that flips with i for the cost s), s at most the budget."""
-    own = exact.dot(w, network.x[i]) ** 2 / K[i][i]
-    if own > budget:
-        return []
-    pairs = []
-    for j, x in enumerate(network.x):
-        if K[j][j]:
-            pairs.append((max(own, exact.dot(w, x) ** 2 / K[j][j]), abs(K[i][j])))
-    options, value = [], Fraction(0)
-    for cost, worth in sorted(pairs):
-        value += worth
-        if cost <= budget:
-            options.append((cost, value))
-    return options
+def _gains(
+    costs: np.ndarray, magnitudes: np.ndarray, signs: np.ndarray, i: int, mu: float, radius: float
+) -> list[float]:
+    """``max(0, max_s (a_r^2 sum { |K_ij| : cost of i and j <= s } - mu s))`` for each neuron."""
+    joint = np.maximum(costs, costs[:, [i]])
+    best = np.zeros(len(joint))
+    for k in range(joint.shape[1]):
+        cost = joint[:, k]
+        value = (joint <= cost[:, None]) @ magnitudes * signs**2 * (1 + (len(magnitudes) + 3) * _UNIT)
+        within = cost <= radius**2 * (1 + 4 * _UNIT)
+        best[within] = np.maximum(best, value - mu * np.where(within, cost, 0.0))[within]
+    return best.tolist()

@@ -39,11 +39,11 @@ def flip_knapsack(weights: np.ndarray, signs: np.ndarray, x: np.ndarray, radius:
     ``sum s_r <= R^2`` (weak duality), and the maximum is over 0 and the costs that are at most R^2. The best
     mu is searched; any mu proves a bound.
 
-    **Rounding.** A product of d numbers, summed in any order, is off by at most
-    ``d u / (1 - d u) |w|.|x|`` with u = 2^-53, and the same sum of magnitudes in floats is at least
-    ``(1 - d u)`` times the true one; `_dots` subtracts or adds ``(d + 8) 2^-52`` of it, more than twice what is
-    needed. Costs are then lowered, values, ``R^2`` and sums of m nonnegative terms raised by factors that cover
-    their own roundings. Sums of nonnegative numbers have a relative error of at most ``(terms) u`` to first order.
+    **Rounding.** A product of d numbers, summed in any order, is off by at most ``d u / (1 - d u) |w|.|x|``
+    with u = 2^-53, and the same sum of magnitudes in floats is at least ``(1 - d u)`` times the true one;
+    `_dots` subtracts or adds ``(d + 8) 2^-52`` of it, more than twice what is needed. Costs are then
+    lowered, values, ``R^2`` and sums of m nonnegative terms raised by factors that cover their own
+    roundings. Sums of nonnegative numbers have a relative error of at most ``(terms) u`` to first order.
     """
     budget = upward(Fraction(radius) ** 2)
     used = np.any(x != 0.0, axis=1)  # at x = 0 nothing flips
@@ -63,14 +63,16 @@ def flip_knapsack(weights: np.ndarray, signs: np.ndarray, x: np.ndarray, radius:
     return Knapsack(value, multipliers)
 
 
-def _row(costs: np.ndarray, products: np.ndarray, worth: np.ndarray, i: int, budget: float) -> tuple[float, float]:
+def _row(
+    costs: np.ndarray, products: np.ndarray, worth: np.ndarray, i: int, budget: float
+) -> tuple[float, float]:
     """The bound of one row of ``Kx o N``, and its multiplier."""
     total = float(np.sum(products)) * (1.0 + (len(products) + 4) * _UNIT)
     everything = total * float(np.sum(worth)) * (1.0 + (len(worth) + 8) * _UNIT)
     least = _marginal_ratio(costs[:, i], float(products[i]) * worth, budget) / 2.0
     if budget == 0.0 or least == 0.0:
         return everything, 0.0
-    # a row with a greater cost gains nothing at any multiplier from `least` on; the margin is far above roundings
+    # a row of greater cost gains nothing at any multiplier from `least` on; the margin is far above roundings
     rows = least * costs[:, i] <= total * worth * (1.0 + 1e-9)
     joint, values = _options(costs[rows], products, worth[rows], i, budget)
     best = (everything, 0.0)
@@ -119,7 +121,7 @@ def _costs(weights: np.ndarray, x: np.ndarray) -> np.ndarray:
     products, error = _dots(weights, x)
     distance = np.maximum(np.abs(products) - error, 0.0)
     lengths = np.sum(x * x, axis=1) * (1.0 + (x.shape[1] + 8) * _UNIT) + _TINY
-    return distance * distance / lengths * (1.0 - 32.0 * _UNIT)
+    return np.maximum(distance * distance / lengths * (1.0 - 32.0 * _UNIT) - _TINY, 0.0)
 
 
 def _upper_products(x: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ from .two_layer import NOT_TWO_LAYER, SQUARED_BENDING, TwoLayer, read_two_layer
 def jacobian_lipschitz(problem: Any, x: Array) -> Bound:
     """The Lipschitz constant of ``w -> J(w)`` on all of parameter space, spectral against Euclidean norm.
 
-    For `gr.two_layer` with a smooth activation
+    For `gr.two_layer` with a smooth activation ::
 
         LJ = B2 c max_r |a_r| lmax(Kx o Kx)^{1/2},   Kx = X X^T,   c = m^{-1/2} as it is stored,
 
@@ -55,12 +55,11 @@ def jacobian_lipschitz(problem: Any, x: Array) -> Bound:
     BackendError
         python-flint is not installed.
 
-    Notes
-    -----
-    *From above.* Let ``J' - J`` be the change along dw, and u a unit vector of R^n. By the mean value theorem
-    ``act'(w'_r.x_i) - act'(w_r.x_i) = b_ri (dw_r . x_i)`` with ``|b_ri| <= B2``. The block of neuron r of
-    ``(J' - J)^T u`` is therefore ``c a_r M_r dw_r`` with ``M_r = sum_i u_i b_ri x_i x_i^T``, and
-    ``|M_r|_2^2 <= |M_r|_F^2 = z^T (Kx o Kx) z <= B2^2 lmax(Kx o Kx)``, ``z_i = u_i b_ri``. Sum the squares over r.
+    Notes ----- *From above.* Let ``J' - J`` be the change along dw, and u a unit vector of R^n. By the mean
+    value theorem ``act'(w'_r.x_i) - act'(w_r.x_i) = b_ri (dw_r . x_i)`` with ``|b_ri| <= B2``. The block of
+    neuron r of ``(J' - J)^T u`` is therefore ``c a_r M_r dw_r`` with ``M_r = sum_i u_i b_ri x_i x_i^T``,
+    and ``|M_r|_2^2 <= |M_r|_F^2 = z^T (Kx o Kx) z <= B2^2 lmax(Kx o Kx)``, ``z_i = u_i b_ri``. Sum the
+    squares over r.
 
     *From below.* Where ``w_r . x_i`` is a point at which ``|act''| = B2``, the derivative of row i of J along
     ``dw_r = x_i / |x_i|`` has the norm ``c |a_r| B2 |x_i|^2``.
@@ -77,7 +76,9 @@ def jacobian_lipschitz(problem: Any, x: Array) -> Bound:
     if network.activation == "relu":
         moves = bool(np.any(inputs)) and network.largest_sign > 0
         size = math.inf if moves else 0.0
-        return Bound(size, size, True, "no finite Lipschitz constant: the Jacobian of relu is piecewise constant")
+        return Bound(
+            size, size, True, "no finite Lipschitz constant: the Jacobian of relu is piecewise constant"
+        )
     lower, upper = _squares(network, inputs)
     return Bound(
         root_downward(lower),

@@ -8,7 +8,6 @@ from grng_ref.arrays import Array
 from grng_ref.certified import gram_enclosure, network_enclosure, norm_bounds
 
 from .bound import Bound
-from .inputs import examples
 from .spectra import greatest, least, least_eigenvalue
 
 _GRAM = "J J^T in balls; elimination and Rayleigh quotient of its midpoints, radii by Weyl's theorem"
@@ -42,7 +41,7 @@ def gram_min(problem: Any, theta: Array, x: Array) -> Bound:
 
     Source: classical (tangent kernel; Weyl's theorem: Horn and Johnson 2013).
     """
-    balls = gram_enclosure(problem, theta, _checked(problem, x))
+    balls = gram_enclosure(problem, theta, x)
     return least(least_eigenvalue(balls.midpoint, balls.radius), _GRAM)
 
 
@@ -68,7 +67,7 @@ def gram_max(problem: Any, theta: Array, x: Array) -> Bound:
     -----
     Source: classical, as `gram_min`.
     """
-    balls = gram_enclosure(problem, theta, _checked(problem, x))
+    balls = gram_enclosure(problem, theta, x)
     return greatest(least_eigenvalue(-balls.midpoint, balls.radius), _GRAM)
 
 
@@ -99,14 +98,8 @@ def residual_norm(problem: Any, theta: Array, x: Array, y: Array) -> Bound:
     -----
     Source: classical.
     """
-    found = network_enclosure(problem, theta, _checked(problem, x), y, jacobian=False)
+    found = network_enclosure(problem, theta, x, y, jacobian=False)
+    if found.residuals is None:
+        raise TypeError("y must be given, got None")
     lower, upper = norm_bounds(found.residuals)
     return Bound(lower, upper, True, "residuals in balls, norm rounded outwards")
-
-
-def _checked(problem: Any, x: Array) -> Array:
-    """x as it is, if it holds an example (what else may be wrong is the enclosure's to say)."""
-    model = getattr(problem, "model", None)
-    if hasattr(model, "sizes"):
-        examples(x, model.sizes[0])
-    return x

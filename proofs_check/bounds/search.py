@@ -1,4 +1,4 @@
-"""Search for parameters in a ball at which the Jacobian has changed much: floating arithmetic, nothing proved."""
+"""Search for parameters in a ball at which the Jacobian has changed much; floats, nothing is proved."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _moderate(weights: np.ndarray, x: np.ndarray, radius: float) -> bool:
     return max(*sizes, radius) < 1e70
 
 
-# --- greedy starts -------------------------------------------------------------------------------------------
+# --- greedy starts ----------------------------------------------------------------------------------------
 
 Moved = tuple[np.ndarray, np.ndarray]  # neurons, their new weights
 
@@ -88,14 +88,16 @@ def _smooth_moves(
     moves = []
     for k in sorted(used, key=lambda i: -lengths[i])[:2]:
         z = w @ x[k]
-        gains = (slope(z[:, None] + steps * lengths[k]) - slope(z)[:, None]) ** 2 * network.signs[:, None] ** 2
+        gains = (slope(z[:, None] + steps * lengths[k]) - slope(z)[:, None]) ** 2 * network.signs[
+            :, None
+        ] ** 2
         rows, option = _fill(np.broadcast_to(steps**2, gains.shape), gains, radius)
         rows, option = rows[:_MOST_MOVED], option[:_MOST_MOVED]
         moves.append((rows, w[rows] + (steps[option] / lengths[k])[:, None] * x[k]))
     return moves
 
 
-# --- ascent --------------------------------------------------------------------------------------------------
+# --- ascent -----------------------------------------------------------------------------------------------
 
 
 def _ascend(
@@ -124,7 +126,9 @@ def _ascend(
     return rows, moved
 
 
-def _blocks(network: TwoLayer, before: np.ndarray, after: np.ndarray, x: np.ndarray, u: np.ndarray) -> np.ndarray:
+def _blocks(
+    network: TwoLayer, before: np.ndarray, after: np.ndarray, x: np.ndarray, u: np.ndarray
+) -> np.ndarray:
     """``sum_i u_i (act'(w'_r.x_i) - act'(w_r.x_i)) x_i`` (k, d)."""
     slope = find_activation(network.activation).first
     return ((slope(after @ x.T) - slope(before @ x.T)) * u) @ x

@@ -17,12 +17,17 @@ _BITS = 160  # products of two float64 numbers are exact
 
 
 def change_from_below(
-    network: TwoLayer, x: np.ndarray, neurons: np.ndarray, before: np.ndarray, after: np.ndarray, u: np.ndarray
+    network: TwoLayer,
+    x: np.ndarray,
+    neurons: np.ndarray,
+    before: np.ndarray,
+    after: np.ndarray,
+    u: np.ndarray,
 ) -> float:
     """A number at most ``|(J' - J)^T u| / |u| <= |J' - J|_2``, for a network of which only some neurons move.
 
-    ``(J' - J)^T u`` has the blocks ``c a_r sum_i u_i (act'(w'_r.x_i) - act'(w_r.x_i)) x_i``; neurons that do not
-    move contribute nothing. ``before`` and ``after`` (k, d) are the weights of the k ``neurons``.
+    ``(J' - J)^T u`` has the blocks ``c a_r sum_i u_i (act'(w'_r.x_i) - act'(w_r.x_i)) x_i``; neurons that
+    do not move contribute nothing. ``before`` and ``after`` (k, d) are the weights of the k ``neurons``.
     """
     slope = SLOPES[network.activation]
     rows, n = len(neurons), len(x)

@@ -114,10 +114,8 @@ def positive_definite(matrix: Array) -> Bound:
     TypeError, ValueError, NumericalError, BackendError
         As `eigenvalue_min`.
 
-    Notes
-    -----
-    The sign of ``v^T M v`` is that of an integer, so a refutation needs no tolerance. A matrix that is singular
-    to the last bit is undecided where no vector of floats shows it.
+    Notes ----- The sign of ``v^T M v`` is that of an integer, so a refutation needs no tolerance. A matrix
+    that is singular to the last bit is undecided where no vector of floats shows it.
 
     Source: classical, as `eigenvalue_min`.
     """
@@ -153,11 +151,9 @@ def newton_schulz_residual(matrix: Array, inverse: Array) -> Bound:
     BackendError
         python-flint is not installed.
 
-    Notes
-    -----
-    ``E = I - A X`` and ``E E^T`` are formed in balls of 256 bits, and the greatest eigenvalue of the latter is
-    bounded as in `eigenvalue_max`; the radii enter by Weyl's theorem. Below 1 the residual certifies that A and
-    X are not singular, and that Newton-Schulz converges from X.
+    Notes ----- ``E = I - A X`` and ``E E^T`` are formed in balls of 256 bits, and the greatest eigenvalue
+    of the latter is bounded as in `eigenvalue_max`; the radii enter by Weyl's theorem. Below 1 the residual
+    certifies that A and X are not singular, and that Newton-Schulz converges from X.
 
     Source: classical (Schulz 1933; Weyl's theorem: Horn and Johnson 2013).
     """
@@ -177,7 +173,7 @@ def newton_schulz_residual(matrix: Array, inverse: Array) -> Bound:
     )
 
 
-# --- the least eigenvalue ------------------------------------------------------------------------------------
+# --- the least eigenvalue ---------------------------------------------------------------------------------
 
 
 class Least(NamedTuple):
@@ -196,7 +192,7 @@ def least_eigenvalue(middle: np.ndarray, radius: np.ndarray | None = None) -> Le
     vector = _eigenvector(middle)
     quotient = rayleigh(middle, vector)
     lower = next(l for l in _candidates(middle, quotient) if _definite_above(middle, l))
-    shift = Fraction(0) if radius is None else max(sum(map(Fraction, row)) for row in radius.tolist())
+    shift = Fraction(0) if radius is None else _row_sum(radius)
     return Least(downward(Fraction(lower) - shift), upward(quotient + shift), vector)
 
 
@@ -214,7 +210,9 @@ def least(found: Least, method: str) -> Bound:
 
 def greatest(found: Least, method: str) -> Bound:
     """The bound of lmax(M) from what was found of lmin(-M)."""
-    return Bound(-found.upper, -found.lower, True, f"lmax(M) = -lmin(-M): {method}", {"vector": found.vector.tolist()})
+    return Bound(
+        -found.upper, -found.lower, True, f"lmax(M) = -lmin(-M): {method}", {"vector": found.vector.tolist()}
+    )
 
 
 def _eigenvector(matrix: np.ndarray) -> np.ndarray:
@@ -234,23 +232,28 @@ def _eigenvector(matrix: np.ndarray) -> np.ndarray:
 
 def _candidates(matrix: np.ndarray, quotient: Fraction) -> Iterator[float]:
     """Floats under the Rayleigh quotient, farther and farther, down to the one of Gershgorin."""
-    size = max(sum(abs(Fraction(entry)) for entry in row) for row in matrix.tolist())
-    step = abs(quotient) / 2**51
+    size = _row_sum(matrix)
+    step = abs(quotient) / Fraction(2**51)
     while 2 * step < abs(quotient):
         yield downward(quotient - step)
         step *= 16
     if quotient > 0:
         yield from (downward(quotient / 16**k) for k in range(1, 13))
-    step = size / 2**51
+    step = size / Fraction(2**51)
     while step < size:
         yield downward(min(quotient, Fraction(0)) - step)
         step *= 16
     yield downward(-size)
 
 
+def _row_sum(matrix: np.ndarray) -> Fraction:
+    """``max_i sum_j |M_ij|``, exactly."""
+    return max(sum((abs(Fraction(entry)) for entry in row), start=Fraction(0)) for row in matrix.tolist())
+
+
 def _definite_above(matrix: np.ndarray, value: float) -> bool:
     """Whether ``M >= value I`` is proved."""
-    if Fraction(value) <= -max(sum(abs(Fraction(entry)) for entry in row) for row in matrix.tolist()):
+    if Fraction(value) <= -_row_sum(matrix):
         return True
     with working_precision(PRECISION):
         shifted = ball_matrix(matrix)

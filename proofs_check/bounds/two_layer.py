@@ -33,7 +33,7 @@ class TwoLayer(NamedTuple):
 
     @property
     def width(self) -> int:
-        """m."""
+        """The width m."""
         return len(self.signs)
 
     @property
@@ -56,7 +56,7 @@ def read_two_layer(problem: Any) -> TwoLayer | None:
     TypeError
         Not a problem with an `MLP` of the package.
     """
-    model = getattr(problem, "model", None)
+    model: Any = getattr(problem, "model", None)
     if f"{type(model).__module__}.{type(model).__qualname__}" != "grng_ref.models.mlp.MLP":
         raise TypeError(f"problem must be a gr.Problem with a gr.MLP, got {type(problem).__name__}")
     alike = (
