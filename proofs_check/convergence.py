@@ -1,4 +1,4 @@
-"""What the claims on convergence share: the two-layer network, and a run of an optimizer seen in the residuals."""
+"""What the claims on convergence share: the two-layer network, and runs seen in residuals and Jacobians."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
 """Steps seen in the eigenbasis of the Gram matrix: filters, and the worst perturbation of the Jacobian.
 
-A step ``delta = -eta J^T psi(GG) r``, GG = J J^T, changes the residual to ``(I - eta k(GG)) r + E delta`` with
-the filter ``k(s) = s psi(s)`` and the change E of the Jacobian along the step. In the eigenbasis only the
-spectrum s, the values k and the coordinates c of r matter, and of E only its norm: the worst E of norm
+A step ``delta = -eta J^T psi(GG) r``, GG = J J^T, changes the residual to ``(I - eta k(GG)) r + E delta``
+with the filter ``k(s) = s psi(s)`` and the change E of the Jacobian along the step. In the eigenbasis only
+the spectrum s, the values k and the coordinates c of r matter, and of E only its norm: the worst E of norm
 ``C sqrt(s_1)`` has rank one and points from delta to ``(I - eta k) r``, so that
 
     |r+| = |(1 - eta k) c| + C sqrt(s_1) |delta|,    |delta|^2 = eta^2 sum c^2 k^2 / s.
 
-A filter is *admissible* on a spectrum if k is nondecreasing, psi nonincreasing and 0 < k <= 1. Everything here
-is about real numbers: NumPy in float64, whatever the run's dtype.
+A filter is *admissible* on a spectrum if k is nondecreasing, psi nonincreasing and 0 < k <= 1. Everything
+here is about real numbers: NumPy in float64, whatever the run's dtype.
 """
 
 from __future__ import annotations
@@ -74,12 +74,14 @@ def step_limit(C: np.ndarray) -> np.ndarray:
     return (1 - 2 * C) / (1 - C) ** 2
 
 
-def ring(s: np.ndarray, nu: np.ndarray) -> np.ndarray:
+def ring(s: np.ndarray, nu: np.ndarray | float) -> np.ndarray:
     """``s/(s + nu)``: RING with the damping nu in function space, and damped NGD."""
     return s / (s + nu)
 
 
-def newton_schulz(s: np.ndarray, nu: np.ndarray, t: np.ndarray, steps: np.ndarray) -> np.ndarray:
+def newton_schulz(
+    s: np.ndarray, nu: np.ndarray | float, t: np.ndarray | float, steps: np.ndarray | int
+) -> np.ndarray:
     """``s/(s + nu) (1 - (1 - (s + nu)/t)^(2^steps))``: the inverse left to so many steps from I/t."""
     # (1 - x)^p as exp(p log(1 - x)): tiny x keep their digits
     with np.errstate(divide="ignore"):
@@ -92,7 +94,7 @@ def reng(s: np.ndarray, rho: np.ndarray) -> np.ndarray:
 
 
 def admissible(s: np.ndarray, first: np.ndarray, growth: np.ndarray) -> np.ndarray:
-    """``k_1 = first`` and ``k_(i+1) = min(1, k_i (s_(i+1)/s_i)^growth_i)``: growth in [0, 1] gives them all."""
+    """``k_1 = first``, ``k_(i+1) = min(1, k_i (s_(i+1)/s_i)^growth_i)``: growth in [0, 1] gives them all."""
     logs = np.log(first)[:, None] + np.cumsum(growth * np.diff(np.log(s), axis=-1), axis=-1)
     return np.exp(np.minimum(np.concatenate([np.log(first)[:, None], logs], axis=-1), 0.0))
 

@@ -32,7 +32,7 @@ SECOND: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def _residual_curvature(instance: Instance, activation: str, width: int) -> np.ndarray:
-    """``Rc = (1/n) sum r_i Hess u_i`` (P, P): a block ``sum_i r_i a_r act''(w_r . x_i) x_i x_i^T/(n sqrt m)``."""
+    """``Rc`` (P, P): for every unit r a block ``sum_i r_i a_r act''(w_r . x_i) x_i x_i^T/(n sqrt m)``."""
     theta, x, _ = instance.host
     weights = theta.reshape(width, -1)
     residual = point(instance).residual
@@ -47,8 +47,9 @@ def _residual_curvature(instance: Instance, activation: str, width: int) -> np.n
 
 @claim(
     "reng-in-function-space",
-    statement="F^+ (I + rho H) g = J^T [GG^-1 + rho/n + rho GG^-2 J Rc J^T] r, Rc = (1/n) sum r_i Hess u_i, for the "
-    "squared loss; with damping J delta = -eta (GG + n lam)^-1 [GG + rho GG^2/n + rho J Rc J^T] r.",
+    statement="F^+ (I + rho H) g = J^T [GG^-1 + rho/n + rho GG^-2 J Rc J^T] r, Rc = (1/n) sum r_i Hess "
+    "u_i, for the squared loss; with damping J delta = -eta (GG + n lam)^-1 [GG + rho GG^2/n + rho J Rc "
+    "J^T] r.",
     source=SOURCE,
     kind="identity",
     params={
@@ -112,8 +113,8 @@ def _linear(run: Run, num_examples: int, inputs: int) -> Instance:
 
 @claim(
     "reng-contracts-eigenwise",
-    statement="With Rc = 0 and lam = 0 RENG multiplies the residual along the eigenvector i of GG by 1 - eta(1 + "
-    "rho s_i/n): the largest stable step is eta = 2/(1 + rho top/n), smaller than NGD's 2.",
+    statement="With Rc = 0 and lam = 0 RENG multiplies the residual along the eigenvector i of GG by 1 - "
+    "eta(1 + rho s_i/n): the largest stable step is eta = 2/(1 + rho top/n), smaller than NGD's 2.",
     source=SOURCE,
     kind="identity",
     params={"num_examples": 4, "inputs": 7, "rhos": [0.3, 3.0], "eta": 0.4, "aside": 0.02},
@@ -224,8 +225,9 @@ def _reng_trials(rng: np.random.Generator, count: int, size: int, admitted: floa
 
 @claim(
     "reng-keeps-the-unified-rate-in-a-smaller-range",
-    statement="With C' = C + rho (1 + C) sqrt(top/ell)|Rc| < 1/2 and eta (1 + rho top/n) <= (1 - 2C')/(1 + C'^2): "
-    "|r+|^2 <= (1 - eta (1 + rho ell/n))|r|^2, and sqrt(ell)|delta| <= 2 (1 + rho sqrt(top/ell)|Rc|)(|r| - |r+|).",
+    statement="With C' = C + rho (1 + C) sqrt(top/ell)|Rc| < 1/2 and eta (1 + rho top/n) <= (1 - 2C')/(1 + "
+    "C'^2): |r+|^2 <= (1 - eta (1 + rho ell/n))|r|^2, and sqrt(ell)|delta| <= 2 (1 + rho "
+    "sqrt(top/ell)|Rc|)(|r| - |r+|).",
     source=SOURCE,
     kind="inequality",
     params={"count": 4000},

@@ -1,4 +1,4 @@
-"""Kantorovich's majorant: a parabola whose damped Newton iteration bounds NGD's and RING's runs, and their order."""
+"""Kantorovich's majorant: a parabola whose damped Newton iteration bounds the runs of NGD and RING."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 
 import grng_ref as gr
-from proofs_check import Finding, Run, claim, combine, identity, inequality, rate
+from proofs_check import Finding, Run, claim, combine, identity, inequality
 from proofs_check.convergence import Point, jacobian_lipschitz, path, point, two_layer, with_residual
 from proofs_check.data import Instance
-from proofs_check.tolerance import roundoff
+from proofs_check.tolerance import Slack, roundoff
 
 SOURCE = "our reconstruction (after Kantorovich)"
 
@@ -26,11 +26,11 @@ class Parabola:
     h: float
 
     def value(self, t: float) -> float:
-        """p(t)."""
+        """Of p at t."""
         return self.L * t**2 / 2 - self.s * t + self.h
 
     def slope(self, t: float) -> float:
-        """p'(t), negative before the root."""
+        """Of p' at t: negative before the root."""
         return self.L * t - self.s
 
     def iterates(self, eta: float, dampings: Sequence[float]) -> np.ndarray:
@@ -42,7 +42,7 @@ class Parabola:
         return np.array(found)
 
     def values(self, t: np.ndarray) -> np.ndarray:
-        """p at each of them."""
+        """Of p at each of them."""
         return np.array([self.value(float(one)) for one in t])
 
     def squared_slopes(self, t: np.ndarray) -> np.ndarray:
@@ -66,9 +66,9 @@ def _parabola_as_a_network(run: Run, parabola: Parabola) -> Instance:
 
 @claim(
     "a-quadratic-network-attains-the-majorant",
-    statement="Where u is quadratic in one weight, r_k = p(t_k) and w_k = w_0 + t_k exactly, p(t) = LJ t^2/2 - "
-    "s0 t + |r_0|, t_(k+1) = t_k - eta th p/p', th = p'^2/(p'^2 + nu_k), nu_k = n(rho |g_k|^2 + lam); and "
-    "p(t_(k+1)) = (1 - eta th) p(t_k) + (LJ/2)(t_(k+1) - t_k)^2.",
+    statement="Where u is quadratic in one weight, r_k = p(t_k) and w_k = w_0 + t_k exactly, p(t) = LJ "
+    "t^2/2 - s0 t + |r_0|, t_(k+1) = t_k - eta th p/p', th = p'^2/(p'^2 + nu_k), nu_k = n(rho |g_k|^2 + "
+    "lam); and p(t_(k+1)) = (1 - eta th) p(t_k) + (LJ/2)(t_(k+1) - t_k)^2.",
     source=SOURCE,
     kind="identity",
     params={
@@ -154,7 +154,7 @@ def _start(
     return instance, Parabola(lipschitz, float(values[-1]), point(instance).size)
 
 
-def _rounding(run: Run, points: Sequence[Point], width: int) -> dict[str, object]:
+def _rounding(run: Run, points: Sequence[Point], width: int) -> Slack:
     """Slack for residuals and distances in units of those at the start."""
     condition = (points[0].top / points[0].least) ** 0.5 * (1 + 1 / points[0].size)
     limit = roundoff(run, condition=condition, terms=width)
@@ -163,8 +163,8 @@ def _rounding(run: Run, points: Sequence[Point], width: int) -> dict[str, object
 
 @claim(
     "smooth-runs-stay-below-the-majorant",
-    statement="If LJ |r_0| <= s0^2/2, 0 < eta <= 1 and nu_k <= p'(t_k)^2, then |r_k| <= p(t_k) and |w_k - w_0| "
-    "<= t_k, for NGD and RING on a two-layer network; LJ = B2 (lmax(Kx o Kx)/m)^(1/2).",
+    statement="If LJ |r_0| <= s0^2/2, 0 < eta <= 1 and nu_k <= p'(t_k)^2, then |r_k| <= p(t_k) and |w_k - "
+    "w_0| <= t_k, for NGD and RING on a two-layer network; LJ = B2 (lmax(Kx o Kx)/m)^(1/2).",
     source=SOURCE,
     kind="inequality",
     params={
@@ -191,8 +191,8 @@ def below_the_majorant(
 
     The residual lies along the least singular vector of J_0, where the first step attains the bound of the
     distance. Dampings: none; RING's, and a constant, each 0.09 s0^2 at the start, below p'^2 = 0.1 s0^2 at
-    the root; that they stay below p'(t_k)^2 is checked. Controls: of |r_k|, eta twice as large in the majorant; of the distance,
-    0.95 t_k; of the condition, a twentieth of p'^2.
+    the root; that they stay below p'(t_k)^2 is checked. Controls: of |r_k|, eta twice as large in the
+    majorant; of the distance, 0.95 t_k; of the condition, a twentieth of p'^2.
     """
 
     def check(activation: str, eta: float, share: float, kind: str) -> list[Finding]:
@@ -204,17 +204,17 @@ def below_the_majorant(
         nus = [one.nu(rho, damping) for one in points[:-1]]
         t = parabola.iterates(eta, nus)
         common = _rounding(run, points, width)
-        text = f"{instance.name}, LJ |r_0|/s0^2 = {ratio:g}, eta {eta:g}, {kind} {max(rho, damping):.3g}, {steps} steps"
+        text = f"{instance.name}, LJ |r_0|/s0^2 = {ratio:g}, eta {eta:g}, {kind} {max(rho, damping):.3g}"
         sizes = np.array([one.size for one in points])
         away = np.array([np.linalg.norm(one.theta - start.theta) for one in points])
 
         def residual(size: float) -> Finding:
             bound = parabola.values(parabola.iterates(size, nus))
-            return inequality(sizes, bound, scale=parabola.h, **common, detail=f"residual, {text}")  # type: ignore[arg-type]
+            return inequality(sizes, bound, scale=parabola.h, **common, detail=f"residual, {text}")
 
         def distance(factor: float) -> Finding:
             unit = parabola.h / parabola.s
-            return inequality(away, factor * t, scale=unit, **common, detail=f"distance, {text}")  # type: ignore[arg-type]
+            return inequality(away, factor * t, scale=unit, **common, detail=f"distance, {text}")
 
         def condition(factor: float) -> Finding:
             bound = factor * parabola.squared_slopes(t[:-1])
@@ -258,15 +258,16 @@ def condition_on_the_damping(run: Run, num_examples: int, width: int, ratio: flo
         common = _rounding(run, points, width)
         t = parabola.iterates(1.0, [nu])
         text = f"{instance.name}, nu = {nu / parabola.s**2:.3g} p'^2"
-        return inequality(away, t[1], scale=parabola.h / parabola.s, **common, detail=text)  # type: ignore[arg-type]
+        return inequality(away, t[1], scale=parabola.h / parabola.s, **common, detail=text)
 
     return finding(start.top).with_control(finding(0.1 * start.least))
 
 
 @claim(
     "the-affine-majorant-bounds-ngd",
-    statement="With K = LJ |J_0^+| and K |J_0^+ r_0| <= 1/2, NGD has |J_0^+ r_k| <= p(t_k) and |w_k - w_0| <= "
-    "t_k for p(t) = K t^2/2 - t + |J_0^+ r_0|: the condition does not change with a linear map of the outputs.",
+    statement="With K = LJ |J_0^+| and K |J_0^+ r_0| <= 1/2, NGD has |J_0^+ r_k| <= p(t_k) and |w_k - w_0| "
+    "<= t_k for p(t) = K t^2/2 - t + |J_0^+ r_0|: the condition does not change with a linear map of the "
+    "outputs.",
     source=SOURCE,
     kind="inequality",
     params={"num_examples": 4, "width": 64, "ratio": 0.45, "etas": [1.0, 0.4], "steps": 6},
@@ -298,7 +299,7 @@ def affine_majorant(
         text = f"{instance.name}, K |J_0^+ r_0| = {ratio:g}, eta {eta:g}, {steps} steps"
 
         def below(name: str, values: np.ndarray, bound: np.ndarray) -> Finding:
-            return inequality(values, bound, scale=h, **common, detail=f"{name}, {text}")  # type: ignore[arg-type]
+            return inequality(values, bound, scale=h, **common, detail=f"{name}, {text}")
 
         t, longer = (parabola.iterates(size, [0.0] * steps) for size in (eta, 2 * eta))
         return [
@@ -309,122 +310,3 @@ def affine_majorant(
         ]
 
     return combine(one for eta in etas for one in check(eta))
-
-
-# --- order of convergence ------------------------------------------------------------------------------
-
-
-def _near_a_solution(run: Run, num_examples: int, width: int, key: int) -> tuple[list[Instance], float]:
-    """One network with labels that it fits, from starts nearer and nearer to that; and its LJ.
-
-    Between eps^(1/4) and eight times that: what a step of order two leaves, about eps^(1/2), is far above
-    the rounding of the outputs.
-    """
-    given = two_layer(
-        run, num_examples=num_examples, inputs=2 * num_examples, width=width, activation="tanh", key=(key,)
-    )
-    fitted = dataclasses.replace(given, y=run.asarray(given.outputs()))
-    at = point(fitted)
-    left, values, right = np.linalg.svd(at.jacobian, full_matrices=False)
-    # along the direction to which the residual reacts least, and a random one
-    across = run.rng(key, 1).normal(size=len(at.theta))
-    direction = right[-1] + across / np.linalg.norm(across)
-    starts = run.eps**0.25 * np.geomspace(1, 8, 6)
-    return [
-        dataclasses.replace(fitted, theta=run.asarray(at.theta + h * direction)) for h in starts
-    ], jacobian_lipschitz(given, "tanh", width)
-
-
-def _sizes_after(instances: list[Instance], rho: float, damping: float) -> tuple[np.ndarray, np.ndarray]:
-    """``|r|`` before and after one step at eta = 1, from every start."""
-    pairs = [
-        [one.size for one in path(each, gr.ring(each.problem, lr=1.0, rho=rho, damping=damping), 1)]
-        for each in instances
-    ]
-    before, after = np.array(pairs).T
-    return before, after
-
-
-@claim(
-    "ring-has-order-two-and-constant-damping-order-one",
-    statement="At eta = 1 and lam = 0 NGD and RING have |r+| = O(|r|^2); with constant lam |r+| = O(|r|).",
-    source="our reconstruction; classical result (damping |J^T r|^2: Yamashita and Fukushima 2001; Fan and Yuan 2005)",
-    kind="rate",
-    params={"num_examples": 3, "width": 32, "shares": [0.0, 0.1, 0.3], "damping": 0.1, "tolerance": 0.2},
-)
-def order_of_convergence(
-    run: Run, num_examples: int, width: int, shares: list[float], damping: float, tolerance: float
-) -> Finding:
-    """Fails if RING's damping does not vanish with the residual, or a constant one does.
-
-    One step each from six starts near a solution. rho is so large that its cubic term, (rho top/(n ell)) |r|^3,
-    is at most that share of what NGD leaves at the farthest start. Control of each: the other's order.
-    """
-    instances, _ = _near_a_solution(run, num_examples, width, 114)
-    before, after = _sizes_after(instances, 0.0, 0.0)
-    last = point(instances[-1])
-    unit = after[-1] / before[-1] ** 3 * num_examples * last.least / last.top
-
-    def check(rho: float, lam: float, order: float, other: float) -> Finding:
-        before, after = _sizes_after(instances, rho, lam)
-
-        def finding(claimed: float) -> Finding:
-            return rate(
-                before,
-                after,
-                claimed,
-                tolerance=tolerance,
-                reason="the terms of order three, and the rounding of the outputs at the nearest start, eps^(1/4)",
-                detail=f"{instances[0].name}, rho {rho:.3g}, lam {lam:g}",
-            )
-
-        return finding(order).with_control(finding(other))
-
-    return combine([*(check(share * unit, 0.0, 2.0, 1.0) for share in shares), check(0.0, damping, 1.0, 2.0)])
-
-
-@claim(
-    "one-step-at-eta-one-is-bounded",
-    statement="From any w at eta = 1: |r+| <= nu/(ell + nu) |r| + (LJ/(2 ell)) |r|^2, nu = n(rho |g|^2 + lam); "
-    "with lam = 0 at most (LJ/(2 ell)) |r|^2 + (rho top/(n ell)) |r|^3, with constant lam in the limit linear "
-    "with the factor n lam/(ell + n lam).",
-    source=SOURCE,
-    kind="inequality",
-    params={"num_examples": 3, "width": 32, "rhos": [0.0, 3.0, 300.0], "damping": 0.1},
-)
-def one_step(run: Run, num_examples: int, width: int, rhos: list[float], damping: float) -> Finding:
-    """Fails if RING's step falls short of NGD's by more than nu/(ell + nu).
-
-    Starts near a solution, and the initialisation with residuals along each singular vector, up to 3 long.
-    Control: both terms a hundredth.
-    """
-    near, lipschitz = _near_a_solution(run, num_examples, width, 115)
-    left = np.linalg.svd(point(near[0]).jacobian, full_matrices=False)[0]
-    far = [with_residual(near[0], size * column) for size in (0.1, 3.0) for column in left.T]
-    starts = [*near, *far]
-
-    def check(rho: float, lam: float) -> list[Finding]:
-        before, after = _sizes_after(starts, rho, lam)
-        points = [point(one) for one in starts]
-        ell = np.array([one.least for one in points])
-        nu = np.array([one.nu(rho, lam) for one in points])
-        cube = rho * np.array([one.top for one in points]) / (num_examples * ell) * before**3
-        limit = roundoff(run, condition=max(one.top / one.least for one in points), terms=width)
-        text = f"{near[0].name}, {len(starts)} starts, rho {rho:g}, lam {lam:g}"
-
-        def finding(part: float, cubic: bool = False) -> Finding:
-            second = cube if cubic else nu / (ell + nu) * before
-            return inequality(
-                after,
-                part * (lipschitz / (2 * ell) * before**2 + second),
-                scale=1.0,
-                slack=limit["tolerance"],
-                reason=f"rounding of the outputs, of size one: {limit['reason']}",
-                detail=text,
-            )
-
-        found = [finding(1.0).with_control(finding(0.01))]
-        return found if lam else [*found, finding(1.0, cubic=True).with_control(finding(0.01, cubic=True))]
-
-    cases = [*((rho, 0.0) for rho in rhos), (0.0, damping)]
-    return combine(one for case in cases for one in check(*case))

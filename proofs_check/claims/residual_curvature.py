@@ -1,4 +1,4 @@
-"""What the Fisher leaves out of the Hessian: where it is zero, how large it may be, and where it stops RENG."""
+"""What the Fisher leaves out of the Hessian: where it is zero, how large it is, and where it stops RENG."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ STEEPEST = {
 
 @claim(
     "hessian-is-the-fisher-for-relu-with-frozen-output-weights",
-    statement="For the squared loss Rc = H - F = 0 almost everywhere for a two-layer relu network with frozen "
-    "output weights; not if they are trained.",
+    statement="For the squared loss Rc = H - F = 0 almost everywhere for a two-layer relu network with "
+    "frozen output weights; not if they are trained.",
     source=SOURCE,
     kind="identity",
     params={"num_examples": 5, "width": 8, "count": 5},
@@ -59,8 +59,9 @@ def no_residual_curvature(run: Run, num_examples: int, width: int, count: int) -
 
 @claim(
     "residual-curvature-is-bounded",
-    statement="|Rc| <= B2 |X^T diag|r| X|/(n sqrt m) for a two-layer network, B2 = sup|act''|: tanh 4/(3 sqrt 3), "
-    "softplus 1/4, sigmoid 1/(6 sqrt 3), gelu 2/sqrt(2 pi), silu 1/2; attained by one unit and one example.",
+    statement="|Rc| <= B2 |X^T diag|r| X|/(n sqrt m) for a two-layer network, B2 = sup|act''|: tanh 4/(3 "
+    "sqrt 3), softplus 1/4, sigmoid 1/(6 sqrt 3), gelu 2/sqrt(2 pi), silu 1/2; attained by one unit and "
+    "one example.",
     source=SOURCE,
     kind="inequality",
     params={"num_examples": 5, "width": 8, "count": 3},

@@ -46,7 +46,7 @@ class _Start:
 
 
 def _starts(run: Run, key: int, count: int, sizes: list[float], width: int = 6) -> list[_Start]:
-    """Narrow networks, tanh and softplus, with residuals along the least singular vector: one of each size."""
+    """Narrow networks, tanh and softplus, with residuals of each size along the least singular vector."""
     made = []
     for number in range(count):
         name = ("tanh", "softplus")[number % 2]
@@ -71,8 +71,8 @@ def _outputs_round(run: Run, starts: list[_Start]) -> Slack:
 
 @claim(
     "a-step-from-anywhere-is-bounded",
-    statement="|r+| <= |r| [1 - eta q (1 - eta/2 - (LJ/2) eta |r|/(lmin(GG) + nu))] from any weights, nu = n rho"
-    " |g|^2, also where NGD (nu = 0) ascends.",
+    statement="|r+| <= |r| [1 - eta q (1 - eta/2 - (LJ/2) eta |r|/(lmin(GG) + nu))] from any weights, nu = "
+    "n rho |g|^2, also where NGD (nu = 0) ascends.",
     source=SOURCE,
     kind="inequality",
     params={"count": 12, "sizes": [0.1, 3.0, 30.0], "etas": [0.3, 0.99], "shares": [0.0, 0.01]},
@@ -126,8 +126,8 @@ def short_steps(run: Run, count: int, sizes: list[float], shares: list[float]) -
 
 @claim(
     "ring-at-rho-star-descends-from-anywhere",
-    statement="With rho >= rho* = n LJ^2/(4 ell^2) RING descends at every eta < 1, whatever the size of the "
-    "residual; NGD does not.",
+    statement="With rho >= rho* = n LJ^2/(4 ell^2) RING descends at every eta < 1, whatever the size of "
+    "the residual; NGD does not.",
     source=SOURCE,
     kind="inequality",
     params={"count": 12, "sizes": [0.1, 3.0, 30.0, 1000.0], "eta": 0.99, "steps": 10},
@@ -169,8 +169,8 @@ def rho_star(run: Run, count: int, sizes: list[float], eta: float, steps: int) -
 
 @claim(
     "ngd-diverges-on-one-tanh-where-ring-converges",
-    statement="f(w) = tanh(w), one example, label 0, w_0 = 1.2, eta = 0.99: NGD's residual grows in every step; "
-    "RING's at rho* = LJ^2/(4 ell^2), ell = lmin at w_0, falls in every step, to a tenth and below.",
+    statement="f(w) = tanh(w), one example, label 0, w_0 = 1.2, eta = 0.99: NGD's residual grows in every "
+    "step; RING's at rho* = LJ^2/(4 ell^2), ell = lmin at w_0, falls in every step, to a tenth and below.",
     source=SOURCE,
     kind="inequality",
     params={"w0": 1.2, "nearby": 0.9, "eta": 0.99, "ngd_steps": 3, "ring_steps": 40},

@@ -22,6 +22,7 @@ from proofs_check import (
     identity,
     inequality,
     load_suite,
+    rate,
     run_claim,
     run_suite,
     statistical,
@@ -436,6 +437,25 @@ def test_at_most_is_for_numbers_with_a_unit_of_their_own():
         at_most(np.ones(0), 1.0, **common)
     with pytest.raises(ValueError, match="limit must be finite, got nan"):
         at_most(1.0, math.nan, **common)
+
+
+def test_rate_fits_an_exponent():
+    sizes = np.array([1.0, 10.0, 100.0])
+    common = {"reason": "r", "detail": "d", "tolerance": 0.1}
+    assert rate(sizes, 3 * sizes**-0.5, -0.5, **common).measured == pytest.approx(0, abs=1e-12)
+    off = rate(sizes, 3 * sizes**-0.5, -1.0, **common)
+    assert off.verdict == "refuted"
+    assert off.witness["exponent"] == pytest.approx(-0.5)
+    assert off.measured == pytest.approx(0.5)
+    # least squares: slopes 1 and 2 between three equally spaced logarithms average to 1.5
+    assert rate(sizes, np.array([1.0, 10.0, 1000.0]), 1.5, **common).measured == pytest.approx(0, abs=1e-12)
+    for bad in (0.0, -1.0, math.nan, math.inf):
+        assert rate(sizes, np.array([1.0, 1.0, bad]), 0.0, **common).verdict == "undecided"
+    for wrong in (sizes[:1], np.ones(3), sizes[:2]):
+        with pytest.raises(ValueError, match="two different sizes"):
+            rate(wrong, np.ones(3) if len(wrong) != 1 else np.ones(1), 1.0, **common)
+    with pytest.raises(ValueError, match="tolerance must lie"):
+        rate(sizes, sizes, 1.0, tolerance=1.0, reason="r", detail="d")
 
 
 def test_skewed_summands_raise_the_threshold_of_the_z_test():
