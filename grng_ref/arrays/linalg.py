@@ -311,9 +311,10 @@ def symmetric_times(matrix: Array, columns: Array) -> Array:
     if not is_numpy(xp):
         return symmetric_from_lower(matrix) @ columns
     held, lower = _fortran_triangle(matrix)
-    (symm,) = scipy.linalg.get_blas_funcs(("symm",), (matrix,))
-    product = symm(1.0, held, columns if columns.ndim == 2 else columns[:, None], lower=lower)
-    return product if columns.ndim == 2 else product[:, 0]
+    symm, symv = scipy.linalg.get_blas_funcs(("symm", "symv"), (matrix,))
+    return (
+        symv(1.0, held, columns, lower=lower) if columns.ndim == 1 else symm(1.0, held, columns, lower=lower)
+    )
 
 
 def subtract_square(matrix: Array, factor: Array) -> Array:

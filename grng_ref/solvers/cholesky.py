@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..arrays import Array, epsilon
-from ..arrays.linalg import cholesky, cholesky_solve, is_singular, norm
+from ..arrays.linalg import cholesky, cholesky_solve, is_singular, norm, symmetric_times
 from .result import SolveResult, failure, refine
 
 
@@ -20,7 +20,7 @@ def solve_cholesky(matrix: Array, v: Array, *, damping: float, terms: float = 0.
     if factor is None or (negligible and is_singular(factor, matrix_norm)):
         return failure(v, "not_positive_definite", "cholesky")
     return refine(
-        lambda x: matrix @ x + damping * x,
+        lambda x: symmetric_times(matrix, x) + damping * x,
         lambda r: cholesky_solve(factor, r),
         v,
         matrix_norm=matrix_norm + damping,
