@@ -71,8 +71,7 @@ def random_trial(rng: np.random.Generator) -> Trial:
     return Trial(problem, theta, x, y, _RATES[kind](problem, theta, x, y, eta, float(rho), float(lam)))
 
 
-# --- attacks
--------------------------------------------------------------------------------------------------
+# --- attacks ----------------------------------------------------------------------------------------------
 
 
 def violations(trial: Trial, certificate: Certificate, rng: np.random.Generator) -> Iterator[str]:
@@ -168,8 +167,7 @@ def _steeper(trial: Trial, certificate: Certificate, rng: np.random.Generator) -
     return bool(min(least) < s - L * distance - _ROUNDING)
 
 
-# --- planted errors
-------------------------------------------------------------------------------------------
+# --- planted errors ---------------------------------------------------------------------------------------
 
 
 def planted(trial: Trial) -> Iterator[tuple[str, Certificate]]:

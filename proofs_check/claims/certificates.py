@@ -69,8 +69,8 @@ def from_initialisation(run: Run, cases: list[list[Any]], eta: float, narrow: in
 @claim(
     "unified-rate-certified-for-ring",
     statement="At this initialisation, with labels near the outputs, |J - J_0| <= kap s0 on the ball of "
-    "radius 2|r_0|/((1 - kap) s0), kap < 1/5, and eta <= (1 - 2C)/(1 - C)^2, C = 2 kap/(1 - kap): RING keeps the "
-    "unified rate.",
+    "radius 2|r_0|/((1 - kap) s0), kap < 1/5, and eta <= (1 - 2C)/(1 - C)^2, C = 2 kap/(1 - kap): RING "
+    "keeps the unified rate.",
     source=SOURCE,
     kind="inequality",
     expected="certified",

@@ -24,6 +24,7 @@ from proofs_check.certificates import (
     zhang_condition_1,
     zhang_condition_2,
 )
+from proofs_check.soundness import Trial, run_trials, violations
 
 
 def network(activation="softplus", n=3, width=32, seed=0, size=None):
@@ -385,3 +386,36 @@ def test_other_arguments_are_refused():
 
 def test_limits_are_strict_where_the_theorem_is():
     assert Fraction(unified(*network(size=0.02), eta=0.5).assumptions[0].limit) < Fraction(1, 5)
+
+
+# --- attacks on random networks ----------------------------------------------------------------------------
+
+
+def test_no_attack_contradicts_a_certificate_and_every_planted_error_is_caught():
+    counts = run_trials(1, 12, plant_every=4)
+    assert not counts["violations"]
+    assert counts["planted"] == counts["caught"]
+    assert len(counts["planted"]) >= 5
+    assert set(counts["rechecked"]) == {"True"}
+
+
+@pytest.mark.parametrize("error", ["LJ", "kap", "eta", "ball"])
+def test_attacks_see_gross_errors(error):
+    """The attacks are what the soundness rests on: each of them must be able to succeed."""
+    rng, at = np.random.default_rng(3), network("tanh", size=0.02)
+    if error == "LJ":
+        found, seen = kantorovich(*at), "least singular value"
+        wrong = dataclasses.replace(found, numbers={**found.numbers, "L": found.numbers["L"] / 50})
+    elif error == "kap":
+        found, seen = linear(*at), "change of the Jacobian"
+        wrong = changed(found, "jacobian_change", lower=0.0, upper=found.evidence[-1].bound.lower / 20)
+    elif error == "eta":
+        found, seen = kantorovich(*at, eta=0.5), "run"
+        wrong = dataclasses.replace(found, settings=found.settings._replace(eta=0.1))
+        promised = found.guarantee(5)
+        wrong = dataclasses.replace(wrong, numbers={**wrong.numbers, "h": promised[1]})
+    else:
+        found, seen = zhang_condition_2(*at), "witness"
+        wrong = changed(found, "jacobian_change", upper=9.0, lower=3 * found.evidence[-1].bound.upper)
+    assert not list(violations(Trial(*at, found), found, rng))
+    assert seen in list(violations(Trial(*at, wrong), wrong, rng))
