@@ -395,7 +395,7 @@ def test_no_attack_contradicts_a_certificate_and_every_planted_error_is_caught()
     counts = run_trials(1, 12, plant_every=4)
     assert not counts["violations"]
     assert counts["planted"] == counts["caught"]
-    assert len(counts["planted"]) >= 5
+    assert len(counts["planted"]) >= 4
     assert set(counts["rechecked"]) == {"True"}
 
 
