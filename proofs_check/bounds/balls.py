@@ -10,7 +10,7 @@ import numpy as np
 
 from grng_ref import NumericalError
 from grng_ref.certified.library import load_flint, working_precision
-from grng_ref.certified.passes import ball_matrix
+from grng_ref.certified.linear import ball_matrix
 from grng_ref.certified.rounding import root_upward, upward
 
 __all__ = [

@@ -26,6 +26,7 @@ from .balls import (
 from .bound import Bound
 from .inputs import square, symmetric
 
+_LARGEST = Fraction(float(np.finfo(np.float64).max))
 _BY_ELIMINATION = "elimination of M - l I in balls (from below), Rayleigh quotient in rationals (from above)"
 
 
@@ -47,7 +48,7 @@ def eigenvalue_min(matrix: Array) -> Bound:
     TypeError, ValueError
         Not a finite, symmetric array.
     NumericalError
-        No eigenvector was found in floating arithmetic.
+        No eigenvector was found in floating arithmetic; sums of entries beyond the range of float64.
     BackendError
         python-flint is not installed.
 
@@ -189,6 +190,8 @@ def least_eigenvalue(middle: np.ndarray, radius: np.ndarray | None = None) -> Le
 
     The radii move an eigenvalue by at most ``| |R| |_2 <= max_i sum_j R_ij`` (Weyl; row sums).
     """
+    if 4 * _row_sum(middle) > _LARGEST:
+        raise NumericalError("sums of entries leave the range of float64: scale the matrix")
     vector = _eigenvector(middle)
     quotient = rayleigh(middle, vector)
     lower = next(l for l in _candidates(middle, quotient) if _definite_above(middle, l))

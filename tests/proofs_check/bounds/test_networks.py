@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 
 import grng_ref as gr
-from proofs_check.bounds import Bound, check_witness, gram_max, gram_min, jacobian_lipschitz, residual_norm
+from proofs_check.bounds import (
+    Bound,
+    check_witness,
+    gram_max,
+    gram_min,
+    jacobian_change,
+    jacobian_lipschitz,
+    residual_norm,
+)
 
 X = np.random.default_rng(0).normal(size=(4, 3))
 Y = np.random.default_rng(1).normal(size=(4, 1))
@@ -125,6 +133,7 @@ def test_bounds_of_other_backends(backend):
         (gram_min, (problem, theta, x), host[:3]),
         (residual_norm, (problem, theta, x, y), host),
         (jacobian_lipschitz, (problem, x), (host[0], host[2])),
+        (jacobian_change, (problem, theta, x, 0.5), (*host[:3], 0.5)),
     ):
         assert function(*arguments) == function(*same)
         assert check_witness(function(*arguments), function.__name__, *arguments).holds

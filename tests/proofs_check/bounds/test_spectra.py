@@ -186,6 +186,14 @@ def test_bad_matrices(function, matrix, error, message):
         function(matrix)
 
 
+def test_entries_at_the_end_of_the_range():
+    M = np.array([[1.0, 0.5], [0.5, 1.0]])
+    big = eigenvalue_min(2.0**1020 * M)
+    assert big.lower <= 2.0**1019 <= big.upper
+    with pytest.raises(NumericalError, match="scale the matrix"):
+        eigenvalue_min(2.0**1023 * M)
+
+
 def test_bad_inverse():
     with pytest.raises(ValueError, match="inverse"):
         newton_schulz_residual(np.eye(2), np.eye(3))
