@@ -20,7 +20,7 @@ from support import Backend, import_peer
 
 import grng_ref as gr
 from grng_ref import certified, testing
-from proofs_check import Run, bounds, certificates, load_suite, run_suite
+from proofs_check import Run, bounds, certificates, claims_of, load_suite, run_suite
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -383,3 +383,45 @@ def test_readme_example_prints_what_it_shows(capsys: pytest.CaptureFixture[str])
     assert len(code.splitlines()) <= 20
     exec(compile(code, "README.md", "exec"), {})  # noqa: S102 - a file of this repository
     assert capsys.readouterr().out == shown
+
+
+# --- theory ----------------------------------------------------------------------------------------------
+
+THEOREMS = (
+    "explicit_regularization",
+    "forgetting",
+    "forgetting_rates",
+    "inexact_inverse",
+    "kernel_limits",
+    "majorant",
+    "order_of_convergence",
+    "residual_curvature",
+    "stability",
+    "unified_networks",
+    "unified_rate",
+)
+
+
+def claims_named(text: str) -> set[str]:
+    """The ids in backquotes of the lines that name claims."""
+    parts = re.findall(r"^Claims?: (.*?)(?:\n\n|\Z)", text, flags=re.MULTILINE | re.DOTALL)
+    return {name for part in parts for name in re.findall(r"`([a-z0-9-]+)`", part)}
+
+
+def test_theory_pages_name_the_claims_that_there_are() -> None:
+    named = {
+        name for path in (DOCS / "theory").glob("*.md") for name in claims_named(path.read_text("utf-8"))
+    }
+    known = {one.id for one in load_suite().claims}
+    assert named - known == set()
+    modules = [importlib.import_module(f"proofs_check.claims.{topic}") for topic in THEOREMS]
+    assert {one.id for module in modules for one in claims_of(module)} - named == set()
+    assert claims_named("Claims: `a-b`,\n`c`. Text.\n\nOther `d`.") == {"a-b", "c"}
+
+
+def test_theory_pages_call_refuted_what_is_expected_to_be() -> None:
+    refuted = {one.id for one in load_suite().claims if one.expected == "refuted"}
+    for path in (DOCS / "theory").glob("*.md"):
+        text = path.read_text("utf-8")
+        for name in claims_named(text):
+            assert (f"`{name}` (refuted)" in text) == (name in refuted), f"{path.name}: {name}"
