@@ -179,7 +179,7 @@ def linear(
 
     Notes
     -----
-    Let ``|r| = 1``, c its coordinates in the eigenbasis of ``J J^T``, k the filter and k_1 its least value. Since
+    Let ``|r| = 1``, c its coordinates in the eigenbasis of ``J J^T``, k the filter, k_1 its least value. As
     ``sum c^2 (k - k_1)(1 - k) >= 0``, ``|(I - eta k) c|^2 <= 1 - 2 eta q + eta^2 ((1 + k_1) q - k_1)``, at
     most ``(1 - eta (q + k_1)/2)^2``; and ``s |delta| <= eta (k_1 q)^{1/2} <= eta (q + k_1)/2`` because k(z)/z
     falls, s being the least singular value here. The change of the Jacobian adds at most ``C s |delta|``. So
