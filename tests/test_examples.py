@@ -158,7 +158,7 @@ def check_online_digits(names: Names) -> None:
         found = np.argmax(a @ output[:, :-1].T + output[:, -1], axis=1)
         accuracy = np.mean(found == labels[order[training:]])
         assert accuracy == names["curves"][name][seed][-1]
-        assert accuracy > 0.6  # ten classes; after the 480 examples of a short run too
+        assert accuracy > 0.4  # four times chance; after the 240 examples of a short run too
         assert state.step * names["BATCH"] == training  # one pass
         if name == "AdamW":
             continue
@@ -206,7 +206,7 @@ PLANTED = [
 
 
 SHORTER = {
-    "online_digits.py": [("= 5, 8, 1440, 15", "= 1, 8, 480, 15")],
+    "online_digits.py": [("= 5, 8, 1440, 15", "= 1, 8, 240, 15")],
     "structures_along_training.py": [("STEPS = 0.03, 20", "STEPS = 0.03, 2")],
 }
 """What makes a script quick where its first steps are enough."""
@@ -233,7 +233,7 @@ def test_figure_of_digits(tmp_path: Path) -> None:
     assert set(drawn) == set(names["curves"])
     for label, curve in names["curves"].items():
         np.testing.assert_allclose(drawn[label].get_ydata(), 1.0 - np.mean(curve, axis=0), atol=1e-15)
-        np.testing.assert_array_equal(drawn[label].get_xdata(), [120, 240, 360, 480])
+        np.testing.assert_array_equal(drawn[label].get_xdata(), [120, 240])
 
 
 def test_figure_of_structures(tmp_path: Path) -> None:
