@@ -3,6 +3,7 @@
 A claim works from any file (``proofs-check run FILE``); see `claim` for the shortest one.
 """
 
+from .certificates import assess
 from .claim import DEFAULT_SUITE, KINDS, Claim, ClaimFileError, Suite, claim, claims_of, load_suite
 from .comparisons import at_most, identity, inequality, rate, statistical
 from .context import Run
@@ -24,6 +25,7 @@ __all__ = [
     "Run",
     "RunResult",
     "Suite",
+    "assess",
     "at_most",
     "claim",
     "claims_of",

@@ -20,7 +20,7 @@ from support import Backend, import_peer
 
 import grng_ref as gr
 from grng_ref import certified, testing
-from proofs_check import Run, bounds, claims_of, load_suite, run_suite
+from proofs_check import Run, bounds, certificates, claims_of, load_suite, run_suite
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -127,6 +127,13 @@ def test_api_lists_every_public_name() -> None:
 def test_ground_truth_is_documented(name: str) -> None:
     assert problems_of_docstring(getattr(certified, name)) == []
     assert re.search(rf"^\.\. auto\w+:: grng_ref\.certified\.{name}$", page("api.md"), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", certificates.__all__)
+def test_certificates_are_documented(name: str) -> None:
+    assert problems_of_docstring(getattr(certificates, name)) == []
+    directive = rf"^\.\. auto\w+:: proofs_check\.certificates\.{name}$"
+    assert re.search(directive, page("theory/certificates.md"), flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", bounds.__all__)

@@ -14,7 +14,8 @@ from grng_ref.certified.library import working_precision
 
 from . import check_exact as exact
 
-_PI_BELOW, _PI_ABOVE = Fraction("3.1415926535897932384626433"), Fraction("3.1415926535897932384626434")
+_PI_BELOW = Fraction(3141592653589793238462643383279502884, 10**36)  # more digits than a bound uses
+_PI_ABOVE = _PI_BELOW + Fraction(1, 10**36)
 _BITS = 400
 
 

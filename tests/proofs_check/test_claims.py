@@ -64,7 +64,9 @@ def test_each_claim_says_where_it_is_from_and_how_it_could_fail(claim):
     assert any(kind in claim.source for kind in kinds)
     assert claim.doc.startswith(("Fails if", "Would hold"))
     assert "ontrol" in claim.doc  # the planted error is named
-    assert claim.expected in ("holds", "refuted")  # agreement in floating point certifies nothing
+    # agreement in floating point certifies nothing: only the claims on certificates may say so
+    certified = ("certified",) if Path(claim.place).name.startswith("certificates.py") else ()
+    assert claim.expected in ("holds", "refuted", *certified)
 
 
 def test_claims_use_public_names_only():
