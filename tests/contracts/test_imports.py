@@ -62,7 +62,8 @@ PUBLIC = {
     "grng_ref.environment",  # says which extra is missing, before anything of it is imported
 }
 
-# Behind the claims, which have public names only: the bounds have arguments to check and compute in balls.
+# Behind the claims, which have public names only: bounds and certificates have arguments to check, the bounds
+# compute in balls, and certificates ask an optimizer what it is.
 BEHIND_CLAIMS = {
     "bounds/": {
         "grng_ref.arrays",
@@ -71,6 +72,7 @@ BEHIND_CLAIMS = {
         "grng_ref.certified.rounding",
         "grng_ref.models.activations",
     },
+    "certificates/": {"grng_ref.arrays", "grng_ref.optimizers"},
 }
 
 
