@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -13,15 +12,6 @@ import grng_ref as gr
 
 from .context import Run
 from .data import Instance, on_host
-
-CURVATURE_BOUNDS = {
-    "tanh": 4 / (3 * math.sqrt(3)),
-    "softplus": 1 / 4,
-    "sigmoid": 1 / (6 * math.sqrt(3)),
-    "gelu": 2 / math.sqrt(2 * math.pi),
-    "silu": 1 / 2,
-}
-"""``sup |act''|`` of the smooth activations."""
 
 
 class Point(NamedTuple):
@@ -104,17 +94,6 @@ def path(instance: Instance, optimizer: gr.Optimizer, steps: int) -> Iterator[Po
     for _ in range(steps):
         theta, state, _ = optimizer.step(theta, state, instance.x, instance.y)
         yield point(instance, theta)
-
-
-def jacobian_lipschitz(instance: Instance, activation: str, width: int) -> float:
-    """``LJ = B2 (lmax(Kx o Kx) / m)^(1/2)``, Kx = X X^T: of the two-layer network, at all weights.
-
-    A difference of Jacobians has ``v^T (J - J')(J - J')^T v = (1/m) sum_r |X^T diag(v) D_r|^2`` with
-    ``|D_ir| <= B2 |dw_r . x_i|``, and ``|X^T diag(u) X|_F^2 = u^T (Kx o Kx) u``.
-    """
-    _, x, _ = instance.host
-    kernel = x @ x.T
-    return CURVATURE_BOUNDS[activation] * math.sqrt(float(np.linalg.norm(kernel**2, 2)) / width)
 
 
 def regularized_gradient(instance: Instance, rho: float) -> np.ndarray:

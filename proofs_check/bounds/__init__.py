@@ -14,7 +14,7 @@ arithmetic is python-flint's (``pip install 'grng-ref[verify]'``).
 from .bound import Bound
 from .change import jacobian_change
 from .check import Check, check_witness
-from .lipschitz import jacobian_lipschitz
+from .lipschitz import jacobian_lipschitz, slope_lipschitz
 from .networks import gram_max, gram_min, residual_norm
 from .spectra import eigenvalue_max, eigenvalue_min, newton_schulz_residual, positive_definite
 
@@ -31,4 +31,5 @@ __all__ = [
     "newton_schulz_residual",
     "positive_definite",
     "residual_norm",
+    "slope_lipschitz",
 ]
