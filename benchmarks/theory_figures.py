@@ -1,6 +1,6 @@
 """The figures of docs/theory, and the numbers that its pages quote.
 
-    python benchmarks/theory_figures.py                      # all of them, to docs/theory/figures; two minutes
+    python benchmarks/theory_figures.py                      # all, to docs/theory/figures; two minutes
     python benchmarks/theory_figures.py --only order,kernel --out DIR --quick
 
 Every figure is computed by the package from fixed seeds, so the files do not change from run to run on one
@@ -52,7 +52,9 @@ def sharpness(quick: bool) -> Figure:
     ratio = (1 - trials.worst**2) / (trials.eta * trials.q)
     edges = np.linspace(0, 0.5, 26)
     middles, inside = (edges[1:] + edges[:-1]) / 2, np.digitize(trials.C, edges) - 1
-    least, medians = ([float(f(ratio[inside == k])) for k in range(len(middles))] for f in (np.min, np.median))
+    least, medians = (
+        [float(f(ratio[inside == k])) for k in range(len(middles))] for f in (np.min, np.median)
+    )
     C = np.linspace(0.01, 0.49, 49)
     eta = step_limit(C)
     attained = (1 - (1 - eta * (1 - C)) ** 2) / eta
@@ -97,9 +99,7 @@ def reng_threshold(quick: bool) -> Figure:
         threshold = 2 / (1 + rho * values[-1] / 4)
         ratios = []
         for share in shares:
-            sizes = [
-                one.size for one in path(near, gr.reng(near.problem, lr=share * threshold, rho=rho), 1)
-            ]
+            sizes = [one.size for one in path(near, gr.reng(near.problem, lr=share * threshold, rho=rho), 1)]
             ratios.append(sizes[1] / sizes[0])
         label = f"ρ = {rho:g}, threshold η = {threshold:.3f}"
         axes.plot(shares, ratios, marker, color=colour, fillstyle="none", label=label)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import itertools
+import math
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,6 +96,22 @@ def path(instance: Instance, optimizer: gr.Optimizer, steps: int) -> Iterator[Po
     for _ in range(steps):
         theta, state, _ = optimizer.step(theta, state, instance.x, instance.y)
         yield point(instance, theta)
+
+
+def secant_constants(points: Iterable[Point]) -> np.ndarray:
+    """The effective secant constants ``C_k = |r_(k+1) - r_k - J_k delta_k|/(s_k |delta_k|)`` along a run.
+
+    The numerator is ``|E_k delta_k|`` with the mean change E_k of the Jacobian along the step; s_k is the
+    least singular value of J_k. So the unified theorem holds for the step with ``C = C_k``, which is measured
+    where the run went and bounded nowhere. A step of length zero has none: NaN.
+    """
+    found = []
+    for before, after in itertools.pairwise(points):
+        delta = after.theta - before.theta
+        change = after.residual - before.residual - before.jacobian @ delta
+        length = before.least**0.5 * float(np.linalg.norm(delta))
+        found.append(float(np.linalg.norm(change)) / length if length > 0 else math.nan)
+    return np.array(found)
 
 
 def regularized_gradient(instance: Instance, rho: float) -> np.ndarray:

@@ -396,6 +396,7 @@ THEOREMS = (
     "majorant",
     "order_of_convergence",
     "residual_curvature",
+    "secant",
     "stability",
     "unified_networks",
     "unified_rate",
