@@ -44,7 +44,7 @@ def split_sizes(count: int) -> tuple[int, int, int]:
 
 
 def split(count: int, rng: np.random.Generator, size: int | None = None) -> tuple[np.ndarray, ...]:
-    """Indices of training, validation and test examples: three parts of the first ``size`` of a permutation."""
+    """Indices of training, validation and test: parts of the first ``size`` of a permutation."""
     order = rng.permutation(count)[: count if size is None else size]
     train, validation, _ = split_sizes(len(order))
     return order[:train], order[train : train + validation], order[train + validation :]

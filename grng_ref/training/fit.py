@@ -88,8 +88,8 @@ def fit(
     records : path, optional
         A file for the records, JSON lines; see docs/training.md for their schema.
     checkpoint : path, optional
-        A file for the state of the run, replaced atomically every ``checkpoint_every`` steps (``None``: once an
-        epoch) and at the end.
+        A file for the state of the run, replaced atomically every ``checkpoint_every`` steps (``None``: once
+        an epoch) and at the end.
     checkpoint_every : int, optional
     resume : bool
         Go on from the checkpoint, if there is one, to results that are bit-identical to those of an
@@ -225,7 +225,7 @@ class _Files:
                 raise FileNotFoundError(f"{name} needs an existing directory, got {str(path.parent)!r}")
             if path.exists() and not resume:
                 raise FileExistsError(
-                    f"{name} must be a new file, got {str(path)!r}, which is there: resume=True goes on with it"
+                    f"{name} must be a new file, got {str(path)!r}, which exists: resume=True goes on with it"
                 )
 
     def opened(self, append: bool) -> _Output:
@@ -323,7 +323,8 @@ def _start(
                 return at, ()
             if not files.records.exists():
                 raise FileNotFoundError(
-                    f"records must be those of the checkpoint's run, got {str(files.records)!r}, which is not there"
+                    f"records must be those of the checkpoint's run, got {str(files.records)!r}, which is "
+                    "not there"
                 )
             steps = [step for step in range(at.step + 1) if run.recorded(step)]
             return at, cut_back(files.records, steps)

@@ -1,4 +1,4 @@
-"""What a run is: everything its numbers depend on, as plain data, so that no other run is resumed in its place."""
+"""What a run is: everything its numbers depend on, as plain data; no other run is resumed in its place."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ..arrays import Array, backend_name, device_of, dtype_name, namespace, to_n
 
 
 def describe(value: Any) -> Any:
-    """Numbers, strings and None as they are, dataclasses by class and fields, arrays by digest, functions by name.
+    """Numbers and strings as they are, dataclasses by class and fields, arrays by digest, functions by name.
 
-    A function of the user's is known by its name only: a changed one of the same name goes unnoticed, which the
-    schedules of `schedule` avoid.
+    A function of the user's is known by its name only: a changed one of the same name goes unnoticed, which
+    the schedules of `schedule` avoid.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value

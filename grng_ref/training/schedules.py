@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..arrays import check_choice, check_integer, check_real
@@ -34,9 +35,9 @@ class NamedSchedule:
 def schedule(name: str, value: float, *, steps: int) -> NamedSchedule:
     """A schedule of a run of ``steps`` steps, for the arguments lr, damping and rho of the optimizers.
 
-    With t = step / steps in [0, 1): ``"constant"`` is ``value``, ``"linear"`` is ``value (1 - t)``, ``"cosine"``
-    is ``value (1 + cos(pi t)) / 2``, ``"exponential"`` is ``value 0.01^t``; ``"warmup"`` rises linearly to
-    ``value`` over the first tenth of the steps, and falls as the cosine over the others.
+    With t = step / steps in [0, 1): ``"constant"`` is ``value``, ``"linear"`` is ``value (1 - t)``,
+    ``"cosine"`` is ``value (1 + cos(pi t)) / 2``, ``"exponential"`` is ``value 0.01^t``; ``"warmup"`` rises
+    linearly to ``value`` over the first tenth of the steps, and falls as the cosine over the others.
 
     Parameters
     ----------
@@ -66,7 +67,7 @@ def _cosine(t: float) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * t))
 
 
-_SHAPES = {
+_SHAPES: dict[str, Callable[[float], float]] = {
     "constant": lambda t: 1.0,
     "linear": lambda t: 1.0 - t,
     "cosine": _cosine,
