@@ -2,7 +2,7 @@
 
 from .cost import gradient_evaluations, passes_of_step
 from .evaluation import Evaluation, alignment, evaluate
-from .fit import Fit, fit
+from .fitting import Fit, fit
 from .records import Record, Records, read_records
 from .schedules import SCHEDULES, NamedSchedule, schedule
 
