@@ -106,6 +106,7 @@ def test_a_failed_step_ends_the_run_with_its_message(tmp_path):
     assert done.records[-1].gradient_evaluations is None  # this optimizer does not say
 
 
+@pytest.mark.filterwarnings("ignore:overflow")
 def test_divergence_is_a_failure_and_no_nan(tmp_path):
     problem = gr.Problem(gr.MLP((8, 1), activation="identity"), gr.Gaussian())
     y, path = np.ones((36, 1)), tmp_path / "r.jsonl"
