@@ -1,0 +1,10 @@
+"""Test vectors: cases with every stage of a computation, and certified error radii.
+
+from grng_ref.testing.vectors import load_cases, reference
+"""
+
+from .case import Case
+from .catalogue import CATALOGUE, build_case, build_cases
+from .stages import STAGES, Stage, reference
+
+__all__ = ["CATALOGUE", "STAGES", "Case", "Stage", "build_case", "build_cases", "reference"]
