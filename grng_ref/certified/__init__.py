@@ -12,6 +12,7 @@ from .exact import ExactGaussian, exact_log_marginal_likelihood, exact_posterior
 from .gram import gram_enclosure
 from .kalman import KalmanEnclosures, kalman_enclosure
 from .network import NetworkEnclosures, network_enclosure
+from .stages import StageEnclosures, stage_enclosures
 from .spectrum import eigenvalue_bounds, eigenvalue_enclosure, norm_bounds
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "ExactGaussian",
     "KalmanEnclosures",
     "NetworkEnclosures",
+    "StageEnclosures",
     "eigenvalue_bounds",
     "eigenvalue_enclosure",
     "exact_log_marginal_likelihood",
@@ -27,4 +29,5 @@ __all__ = [
     "kalman_enclosure",
     "network_enclosure",
     "norm_bounds",
+    "stage_enclosures",
 ]
