@@ -24,6 +24,9 @@ class Replay:
     def __init__(self, case: Any, knobs: Knobs | None = None, noise: Noise | None = None) -> None:
         self.case, self.knobs, self.noise = case, dict(knobs or {}), noise or Silence()
         self.original = case.problem()
+        only = self.knobs.pop("only", None)
+        if only is not None and type(self.original.likelihood).__name__ != only:
+            self.knobs = {}
         self.problem = perturbed(self.original, self.knobs, self.noise)
         self.theta = np.asarray(case.theta, dtype=np.float64)
         if "read_layout" in self.knobs:
