@@ -89,7 +89,7 @@ def check(
     cause = find_cause(submissions if diagnose else [], dtype, knobs, cache)
     if cause.convention:
         checks = [
-            replace(c, verdict="right under another convention", reason=f"not declared: {cause.sentence}")
+            replace(c, verdict="right under another convention", declared=False, reason=f"not declared: {cause.sentence}")
             if c.verdict == "wrong"
             else c
             for c in checks

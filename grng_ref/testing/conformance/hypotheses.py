@@ -35,13 +35,15 @@ def _table() -> tuple[Hypothesis, ...]:
         **everywhere("N", fisher__scale="N"))
     add("loss-mean-outputs", "loss and its derivatives are means over the outputs too (1/K)", True, **everywhere("1/K"))
     add("reduction-mean-outputs", "loss, derivatives and Fisher are means over the outputs too (1/K)", True,
-        **everywhere("1/K", fisher__scale="1/K"))
+        **everywhere("1/K", fisher__scale="1/K", rows__scale="1/K"))
     add("mse-mean-outputs", "squared error without 1/2, mean over the outputs too (2/K), Fisher with it", True,
-        **everywhere("2/K", fisher__scale="2/K", only="Gaussian"))
+        **everywhere("2/K", fisher__scale="2/K", rows__scale="2/K", only="Gaussian"))
     add("squared-error-whole", "the squared error lacks its 1/2 (loss and derivatives doubled)", True,
         **everywhere("2", only="Gaussian"))
-    add("squared-error-whole-fisher", "the squared error lacks its 1/2, in the Fisher too", True,
-        **everywhere("2", fisher__scale="2", only="Gaussian"))
+    add("squared-error-whole-rows", "the squared error lacks its 1/2, in sampled and observed scores too", True,
+        **everywhere("2", rows__scale="2", only="Gaussian"))
+    add("squared-error-whole-fisher", "the squared error lacks its 1/2, in every Fisher too", True,
+        **everywhere("2", fisher__scale="2", rows__scale="2", only="Gaussian"))
     add("variance-ignored", "the variance of the Gaussian likelihood is not used", variance=lambda s: 1.0)
     add("variance-as-deviation", "the standard deviation is taken for the variance", variance=lambda s: s**0.5)
     add("variance-squared", "the square of the variance is taken for the variance", variance=lambda s: s**2)
@@ -51,12 +53,17 @@ def _table() -> tuple[Hypothesis, ...]:
             if factor != "1" and not (factor == "-1" and quantity in ("fisher", "A", "G")):
                 add(f"{quantity}-times-{factor.replace(' ', '-')}", f"{name} is {factor} times what it should be",
                     factor in ("N", "1/K") and quantity == "fisher", **{f"{quantity}__scale": factor})
+    for factor in SCALES:
+        if factor != "1":
+            add(f"derivatives-times-{factor.replace(' ', '-')}", f"gradient and Hessian are {factor} times what they should be",
+                gradient__scale=factor, hessian__scale=factor)
     for layout in LAYOUTS:
         add(f"layout-{layout.replace(', ', '-').replace(' ', '-')}", f"parameters are laid out: {layout}", True,
             layout=layout)
         add(f"read-{layout.replace(', ', '-').replace(' ', '-')}", f"theta is read as if laid out: {layout}",
             read_layout=layout)
     add("bias-missing", "the network ignores its biases", bias="missing")
+    add("bias-derivatives-missing", "all derivatives by the biases are left out", bias="derivatives missing")
     add("bias-gradient-missing", "the gradient of the biases is left out", bias="gradient missing")
     add("activations-without-ones", "the layer inputs lack the 1 of the bias", activations="no ones")
     add("scale-missing", "the scale c of the layer inputs is left out", layer_scale=lambda c: 1.0)

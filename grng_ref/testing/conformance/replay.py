@@ -131,7 +131,7 @@ class Replay:
         return (self.path[0][0],)
 
     def _parameters(self) -> Any:
-        return (self.theta + np.cumsum(np.stack(self.path[0]), axis=0),)
+        return (self.noise.entries(self.theta + np.cumsum(np.stack(self.path[0]), axis=0)),)
 
     def _belief_mean(self) -> Any:
         return self._parameters()

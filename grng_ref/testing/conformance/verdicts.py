@@ -44,7 +44,7 @@ def comparable(stage: str, arrays: tuple[Any, ...], examples: int) -> tuple[Any,
         return tuple(np.einsum("nkd,nke->nde", d, d) for d in arrays)
     if stage == "score_rows":
         (B,) = arrays
-        per = B.reshape(examples, -1, B.shape[-1])
+        per = B.reshape(examples if B.shape[0] % examples == 0 else 1, -1, B.shape[-1])
         return (np.einsum("nkp,nkq->npq", per, per),)
     if stage == "factors":
         return tuple(np.kron(arrays[i + 1], arrays[i]) for i in range(0, len(arrays), 2))

@@ -166,7 +166,8 @@ class View:
         self.problem, self.knobs, self.noise = problem, knobs, noise
         self.kind = knobs.get("kind", kind)
         self.structure = knobs.get("structure", structure)
-        if knobs.get("bias") == "missing":
+        self.bias = knobs.get("bias")
+        if self.bias == "missing":
             theta = np.where(bias_places(problem), 0.0, theta)
         self.theta = noise.entries(theta)
         if self.kind == "monte_carlo" and self.samples is None:
@@ -188,13 +189,19 @@ class View:
     @cached_property
     def gradient(self) -> Any:
         g = self.problem.gradient(self.theta, self.x, self.y)
-        if self.knobs.get("bias") == "gradient missing":
+        if self.bias is not None:
             g = np.where(bias_places(self.problem), 0.0, g)
         return self.scale("gradient.scale") * self.noise.entries(g)
 
+    def _without_bias(self, array: Any) -> Any:
+        """Derivatives by the biases are zero where these have no derivative."""
+        if self.bias in ("missing", "derivatives missing"):
+            return np.where(bias_places(self.problem), 0.0, array)
+        return array
+
     @cached_property
     def jacobian(self) -> Any:
-        return self.noise.entries(self.problem.jacobian(self.theta, self.x))
+        return self._without_bias(self.noise.entries(self.problem.jacobian(self.theta, self.x)))
 
     def hvp(self, v: Any) -> Any:
         """``H v``, or what stands in for it."""
@@ -203,7 +210,8 @@ class View:
             return self.scale("hessian.scale") * (self.rows.T @ (self.rows @ v))
         if how == "loss gradient outer":
             return self.gradient * (self.gradient @ v)
-        product = self.problem.hvp(self.theta, self.x, self.y, self.noise.entries(v))
+        v = self._without_bias(v) if self.bias == "missing" else v
+        product = self._without_bias(self.problem.hvp(self.theta, self.x, self.y, self.noise.entries(v)))
         if how == "residual term alone":
             product = product - self._gauss_newton(v)
         return self.scale("hessian.scale") * self.noise.entries(product)
@@ -223,11 +231,14 @@ class View:
         inputs, signals = self.problem.layer_factors(
             self.theta, self.x, self.y if self.kind == "empirical" else None, kind=self.kind, **options
         )
-        root = math.sqrt(self.scale("fisher.scale"))
+        root = math.sqrt(self.scale("fisher.scale")) if self.kind == "expected" or "rows.scale" not in self.knobs else (
+            self.scale("rows.scale")
+        )
         if self.kind == "monte_carlo" and self.knobs.get("mc") == "draws summed":
             root *= math.sqrt(self.samples.shape[0])
         inputs = [self.noise.entries(a) for a in inputs]
-        if self.knobs.get("activations") == "no ones" and self.problem.model.bias:
+        unit = self.knobs.get("activations") == "no ones" or self.bias in ("missing", "derivatives missing")
+        if unit and self.problem.model.bias:
             for a in inputs:
                 a[:, -1] = 0.0
         return inputs, [root * self.noise.entries(d) for d in signals]
