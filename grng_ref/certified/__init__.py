@@ -12,8 +12,8 @@ from .exact import ExactGaussian, exact_log_marginal_likelihood, exact_posterior
 from .gram import gram_enclosure
 from .kalman import KalmanEnclosures, kalman_enclosure
 from .network import NetworkEnclosures, network_enclosure
-from .stages import StageEnclosures, stage_enclosures
 from .spectrum import eigenvalue_bounds, eigenvalue_enclosure, norm_bounds
+from .stages import StageEnclosures, stage_enclosures
 
 __all__ = [
     "Enclosure",

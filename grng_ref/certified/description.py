@@ -75,7 +75,9 @@ def read_network(problem: Any, theta: Array) -> Network:
 
 def num_parameters(problem: Any) -> int:
     """P."""
-    return sum(math.prod(shape) for i, shape in enumerate(_shapes(problem.model)) if i not in problem.model.frozen)
+    return sum(
+        math.prod(shape) for i, shape in enumerate(_shapes(problem.model)) if i not in problem.model.frozen
+    )
 
 
 def network_at(problem: Any, flat: np.ndarray) -> Network:

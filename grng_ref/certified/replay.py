@@ -134,7 +134,9 @@ def _estimate(problem: Any, estimator: str, point: Point, theta: Any, batch: tup
     else:
         gradients = [_point(problem, theta, (x, labels, None, None)).gradient for labels in samples]
         pairs = [(g, g * len(x)) for g in gradients]
-    columns = zip(*([a * b for a, b in zip(u.entries(), w.entries(), strict=True)] for u, w in pairs), strict=True)
+    columns = zip(
+        *([a * b for a, b in zip(u.entries(), w.entries(), strict=True)] for u, w in pairs), strict=True
+    )
     return [sum(column, start=load_flint().arb(0)) / len(pairs) for column in columns]
 
 

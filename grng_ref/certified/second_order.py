@@ -46,12 +46,15 @@ def hessian_product(point: Point, direction: Any) -> Any:
         kept.append((*before, slopes, _times(arb_mat(*shape, bends), rs)))
         a, ra = arb_mat(*shape, [value for value, _ in pairs]), _times(slopes, rs)
     u = arb_mat([term.gradient for term in point.terms]) / n
-    ru = arb_mat(
-        [
-            (arb_mat(term.fisher) * arb_mat([[entry] for entry in row])).entries()
-            for term, row in zip(point.terms, rs.tolist(), strict=True)
-        ]
-    ) / n
+    ru = (
+        arb_mat(
+            [
+                (arb_mat(term.fisher) * arb_mat([[entry] for entry in row])).entries()
+                for term, row in zip(point.terms, rs.tolist(), strict=True)
+            ]
+        )
+        / n
+    )
     found: list[list[Any]] = []
     for index in range(len(layers) - 1, -1, -1):
         a, ra, w, rw, c, _, _ = kept[index]
@@ -73,7 +76,8 @@ def hessian(point: Point) -> Any:
     arb_mat = load_flint().arb_mat
     size = point.jacobian.ncols()
     columns = [
-        hessian_product(point, arb_mat(size, 1, [int(i == j) for i in range(size)])).entries() for j in range(size)
+        hessian_product(point, arb_mat(size, 1, [int(i == j) for i in range(size)])).entries()
+        for j in range(size)
     ]
     return arb_mat(columns)  # its own transpose
 

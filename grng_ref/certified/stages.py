@@ -122,9 +122,7 @@ def _fisher(point: Point, kind: str, samples: Any) -> Found:
     count, n, p = cotangents.nrows(), point.examples, point.jacobian.ncols()
     signals = [cotangents * d for d in point.signals]
     rows = rows_of_layers(point.inputs, signals, count // n) / load_flint().arb(n).sqrt()
-    found: Found = {
-        f"score_signals.{i}": (d, (n, count // n, d.ncols())) for i, d in enumerate(signals)
-    }
+    found: Found = {f"score_signals.{i}": (d, (n, count // n, d.ncols())) for i, d in enumerate(signals)}
     return found | {
         "score_rows": (rows, (count, p)),
         "fisher": (build(point, "full", kind, samples).matrix, (p, p)),

@@ -100,7 +100,11 @@ def masked(point: Point, matrix: Any, structure: str) -> Any:
     for layer, (a, d) in enumerate(zip(point.inputs, point.signals, strict=True)):
         for unit in range(d.ncols()):
             for entry in range(a.ncols()):
-                place = {"block_diagonal": (layer,), "unitwise": (layer, unit), "diagonal": (layer, unit, entry)}
+                place = {
+                    "block_diagonal": (layer,),
+                    "unitwise": (layer, unit),
+                    "diagonal": (layer, unit, entry),
+                }
                 group.append(place[structure])
     size = len(group)
     rows = matrix.tolist()
@@ -151,11 +155,7 @@ def _chain(factors: tuple[Pair, ...], neighbours: tuple[Pair, ...]) -> Any:
             blocks[i, j] = blocks[j, i].transpose()
     parts = [[blocks[i, j].tolist() for j in range(count)] for i in range(count)]
     return load_flint().arb_mat(
-        [
-            [entry for block in line for entry in block[row]]
-            for line in parts
-            for row in range(len(line[0]))
-        ]
+        [[entry for block in line for entry in block[row]] for line in parts for row in range(len(line[0]))]
     )
 
 

@@ -24,7 +24,9 @@ def register(app: typer.Typer) -> None:
     @group.command()
     def export(
         directory: Path = typer.Argument(help="A new directory."),
-        seed: int = typer.Option(6, min=0, help="Of the inputs; 6 gives the set that comes with the package."),
+        seed: int = typer.Option(
+            6, min=0, help="Of the inputs; 6 gives the set that comes with the package."
+        ),
         cases: str = typer.Option("", help="Ids, separated by commas; all unless given."),
     ) -> None:
         """Write test vectors with their certified error radii to a new directory."""

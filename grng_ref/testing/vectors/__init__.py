@@ -1,6 +1,6 @@
 """Test vectors: cases with every stage of a computation, and certified error radii.
 
-    from grng_ref.testing.vectors import load_cases, reference
+from grng_ref.testing.vectors import load_cases, reference
 """
 
 from .case import Case

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from ... import __version__
 from ...arrays import BackendError
 from ...conventions import CONVENTIONS
+from ...environment import environment_stamp
 from .case import SETTINGS, Case
 from .stages import STAGES
 
@@ -74,7 +74,7 @@ def save_cases(directory: str | os.PathLike[str], cases: Iterable[Case], *, seed
         manifest = {
             "format": FORMAT,
             "version": FORMAT_VERSION,
-            "generator": f"grng_ref {__version__}",
+            "generator": f"grng_ref {environment_stamp()['grng_ref']}",
             "seed": seed,
             "conventions": asdict(CONVENTIONS),
             "stages": [{**stage._asdict(), "depends_on": list(stage.depends_on)} for stage in STAGES],
@@ -178,7 +178,9 @@ def _check_manifest(manifest: Any, where: str) -> None:
     version = manifest.get("version") if isinstance(manifest, dict) else None
     major = str(version).split(".")[0]
     if major.isdigit() and int(major) > int(FORMAT_VERSION.split(".")[0]):
-        raise ValueError(f"{where} has version {version}; this package reads up to {FORMAT_VERSION}: update it")
+        raise ValueError(
+            f"{where} has version {version}; this package reads up to {FORMAT_VERSION}: update it"
+        )
     validator = _library("jsonschema").Draft202012Validator
     error = next(iter(validator(json.loads(_SCHEMA.read_text(encoding="utf-8"))).iter_errors(manifest)), None)
     if error is not None:
@@ -189,7 +191,9 @@ def _check_manifest(manifest: Any, where: str) -> None:
         if unknown:
             raise ValueError(f"{where}: case {entry['id']}: unknown or missing settings {sorted(unknown)}")
         if entry["file"] != f"{entry['id']}.safetensors":
-            raise ValueError(f"{where}: the file of case {entry['id']} must have its name, got {entry['file']!r}")
+            raise ValueError(
+                f"{where}: the file of case {entry['id']} must have its name, got {entry['file']!r}"
+            )
     twice = [i for i, count in Counter(entry["id"] for entry in manifest["cases"]).items() if count > 1]
     if twice:
         raise ValueError(f"{where} has the id {twice[0]!r} twice")
@@ -232,7 +236,9 @@ def _case(entry: dict[str, Any], tensors: dict[str, np.ndarray]) -> Case:
     silent = set(names) - set(parts["radii"]) - set(entry["reasons"])
     if silent or set(parts["radii"]) - set(names):
         odd = sorted(silent | (set(parts["radii"]) - set(names)))[0]
-        raise ValueError(f"case {entry['id']}: {odd} has neither a radius nor a reason, or a radius and no value")
+        raise ValueError(
+            f"case {entry['id']}: {odd} has neither a radius nor a reason, or a radius and no value"
+        )
     parts["radii"] = {name: parts["radii"].get(name) for name in names}
     described = {key: entry[key] for key in _DESCRIBED}
     return Case(**described, **parts, flags=tuple(entry["flags"]), reasons=entry["reasons"])
