@@ -13,7 +13,7 @@ jsonschema = pytest.importorskip("jsonschema")
 
 from grng_ref.cli.vectors import export_vectors, verify_vectors  # noqa: E402
 from grng_ref.testing import vectors  # noqa: E402
-from grng_ref.testing.vectors import (
+from grng_ref.testing.vectors import (  # noqa: E402
     CATALOGUE,
     STAGES,
     build_case,
@@ -119,10 +119,17 @@ def test_radius_too_small_is_not_proved():
 
 
 @pytest.mark.parametrize(
-    "name", ["ngd-silu-bernoulli", "reng-gelu-categorical", "reng-softplus-bernoulli", "saturated-categorical", "frozen-first"]
+    "name",
+    [
+        "ngd-silu-bernoulli",
+        "reng-gelu-categorical",
+        "reng-softplus-bernoulli",
+        "saturated-categorical",
+        "frozen-first",
+    ],
 )
 def test_hessian_in_balls_by_differences(name):
-    """H v of the second implementation against central differences of the gradient, which share nothing with it."""
+    """H v of the second implementation against central differences of the gradient."""
     case = CASES[name]
     problem, h = case.problem(), 2.0**-17
     ends = [problem.gradient(case.theta + s * h * case.v, case.x, case.y) for s in (1.0, -1.0)]
@@ -155,7 +162,7 @@ def test_commands(tmp_path, capsys):
 def test_stage_of_several_arrays():
     case = CASES["kfac-baseline"]
     (A, G), *_ = case.stage("factors")
-    assert A.shape == (3, 3) and G.shape == (3, 3)
+    assert A.shape == G.shape == (3, 3)
     assert len(case.stage("activations")) == 2
     with pytest.raises(KeyError, match="has no stage 'belief_mean'"):
         case.stage("belief_mean")

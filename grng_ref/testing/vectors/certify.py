@@ -50,7 +50,7 @@ def error_bounds(case: Case, *, precision: int = 256) -> tuple[dict[str, Any], d
 
 
 def uncertified(case: Case, *, precision: int = 320) -> list[str]:
-    """The names of the arrays that a new enclosure, at another precision, does not prove to be within their radius."""
+    """The names of the arrays that a new enclosure, at another precision, does not prove in their radius."""
     bounds, _ = error_bounds(case, precision=precision)
     return [
         name
