@@ -15,7 +15,9 @@ from .point import Point, block_diagonal
 
 NOT_UNIQUE = {
     "ekfac": "EKFAC is not enclosed: its moments depend on eigenvectors that need not be unique",
-    "kronecker_optimal": "the nearest Kronecker product is not enclosed: its singular pair need not be unique",
+    "kronecker_optimal": (
+        "the nearest Kronecker product is not enclosed: its singular pair need not be unique"
+    ),
 }
 MASKED = ("full", "block_diagonal", "unitwise", "diagonal")
 Pair = tuple[Any, Any]  # (A, G)
