@@ -88,6 +88,8 @@ def test_reference_computes_it_again(name):
     case = CASES[name]
     for key, array in reference(case).items():
         stored, radius = case.expected[key], case.radii[key]
+        assert stored.shape == np.shape(array)
+        assert radius is None or radius.shape == stored.shape
         slack = 64 * np.finfo(np.float64).eps * np.max(np.abs(stored), initial=0.0)
         room = (0.0 if radius is None else 16.0 * radius) + slack * (1.0 if radius is not None else 1e4)
         assert np.all(np.abs(array - stored) <= room), key
@@ -138,6 +140,10 @@ def test_hessian_in_balls_by_differences(name):
     # h^2 times a third derivative of order 1e2, and eps / h
     assert np.allclose(certified.expected["hvp"], difference, atol=1e-6 * (1.0 + np.max(np.abs(difference))))
     assert np.max(certified.radii["hvp"]) < 1e-12 * (1.0 + np.max(np.abs(difference)))
+
+
+def test_loss_is_a_number_without_axes():
+    assert {case.stage("loss").shape for case in CASES.values()} == {()}
 
 
 def test_schema_is_one():

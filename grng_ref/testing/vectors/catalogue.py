@@ -319,7 +319,7 @@ def build_cases(*, seed: int = SEED, ids: tuple[str, ...] | None = None) -> tupl
 
 
 def _with_expected(case: Case) -> Case:
-    expected = {name: np.ascontiguousarray(array) for name, array in reference(case).items()}
+    expected = {name: np.array(array, order="C") for name, array in reference(case).items()}
     return replace(case, expected=expected)
 
 

@@ -21,7 +21,7 @@ def certify(case: Case, *, precision: int = 256) -> Case:
     implementation; rounded upwards.
     """
     bounds, reasons = error_bounds(case, precision=precision)
-    radii = {name: None if bound is None else bound * _MARGIN for name, bound in bounds.items()}
+    radii = {name: None if bound is None else np.asarray(bound * _MARGIN) for name, bound in bounds.items()}
     return replace(case, radii=radii, reasons=reasons)
 
 
