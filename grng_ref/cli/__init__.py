@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from grng_ref.environment import require_extra
 
-from . import info, train
+from . import info, train, vectors
 
 if TYPE_CHECKING:
     import typer
 
-COMMANDS = (info, train)
+COMMANDS = (info, train, vectors)
 
 
 def main() -> None:
