@@ -43,6 +43,8 @@ def stated_numbers_hold(certificate: Certificate, n: int) -> str:
 
 
 def _differs(one: Assumption, stated: Stated) -> str:
+    if not math.isfinite(one.limit):
+        return "it is not the theorem's assumption"
     above = math.nextafter(one.limit, math.inf)
     limit = Fraction(one.limit)
     same = limit < stated.limit <= Fraction(above) if stated.strict else limit == stated.limit
