@@ -165,7 +165,9 @@ def claim(
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name} of claim {id!r} must be representable in JSON: {error}") from None
     if not set(fuller) <= set(given):
-        raise ValueError(f"full of claim {id!r} must name parameters of it, got {sorted(set(fuller) - set(given))}")
+        raise ValueError(
+            f"full of claim {id!r} must name parameters of it, got {sorted(set(fuller) - set(given))}"
+        )
 
     def register(function: Callable[..., Finding]) -> Claim:
         try:

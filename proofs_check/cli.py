@@ -46,7 +46,7 @@ Seeds = Annotated[int, typer.Option(help="How many seeds, from --seed on.")]
 Sweep = Annotated[
     list[str] | None,
     typer.Option(
-        help="NAME=VALUES in place of a parameter: width=64:8192 doubles, eta=0.5,1 lists; several make a grid."
+        help="NAME=VALUES for a parameter: width=64:8192 doubles, eta=0.5,1 lists; several make a grid."
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="The machine-readable result on standard output.")]

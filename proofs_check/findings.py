@@ -129,7 +129,9 @@ class Finding:
         object.__setattr__(self, "proofs", tuple(self.proofs))
         for one in self.proofs:
             if not callable(getattr(one, "to_json", None)):
-                raise TypeError(f"proofs must be certificates or what prove returns, got {type(one).__name__}")
+                raise TypeError(
+                    f"proofs must be certificates or what prove returns, got {type(one).__name__}"
+                )
         for name, value in (("measured", measured), ("threshold", threshold), ("margin", margin)):
             object.__setattr__(self, name, value)
 

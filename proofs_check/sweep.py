@@ -143,5 +143,7 @@ def _fitted(one: Claim, name: str, value: Any) -> Any:
         return float(value)
     if type(own) is not type(value):
         kind = _KINDS.get(type(own), f"a {type(own).__name__}")
-        raise ValueError(f"{name} of claim {one.id!r} is {kind}, as {json.dumps(own)}; got {json.dumps(value)}")
+        raise ValueError(
+            f"{name} of claim {one.id!r} is {kind}, as {json.dumps(own)}; got {json.dumps(value)}"
+        )
     return value

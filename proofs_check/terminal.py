@@ -20,7 +20,14 @@ from .runner import ClaimResult
 _PIPED_WIDTH = 200  # a pipe has no width, and wrapped ids cannot be searched for
 
 _GAP = 2
-_DROPPED_FIRST = ("margin", "expected", "seconds", "threshold", "measured", "least margin")  # where a terminal is narrow
+_DROPPED_FIRST = (
+    "margin",
+    "expected",
+    "seconds",
+    "threshold",
+    "measured",
+    "least margin",
+)  # where a terminal is narrow
 
 
 def console(stream: TextIO) -> Console:

@@ -101,8 +101,8 @@ class Bound:
         """
         fields = fields_of(value, "a bound", ("lower", "upper", "rigorous", "method", "witness"))
         witness = None if fields["witness"] is None else witness_from_json(fields["witness"])
-        sides = (number_from_json(fields[name]) for name in ("lower", "upper"))
-        return cls(*sides, fields["rigorous"], fields["method"], witness)
+        lower, upper = (number_from_json(fields[name]) for name in ("lower", "upper"))
+        return cls(lower, upper, fields["rigorous"], fields["method"], witness)
 
 
 def _check_number(value: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,8 +89,8 @@ class Proof:
         return cls(fields["quantity"], Bound.from_json(fields["bound"]), arguments)
 
 
-_WRITE = {"problem": problem_to_json, "radius": number_to_json}
-_READ = {"problem": problem_from_json, "radius": number_from_json}
+_WRITE: dict[str, Callable[[Any], Any]] = {"problem": problem_to_json, "radius": number_to_json}
+_READ: dict[str, Callable[[Any], Any]] = {"problem": problem_from_json, "radius": number_from_json}
 
 
 def prove(quantity: str, *arguments: Any) -> Proof:

@@ -176,10 +176,11 @@ def _integer(value: Any) -> int:
     return value
 
 
-def fields_of(value: Any, what: str, names: tuple[str, ...], optional: tuple[str, ...] = ()) -> Mapping[str, Any]:
+def fields_of(
+    value: Any, what: str, names: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> Mapping[str, Any]:
     """A mapping with these names and no others."""
     if not isinstance(value, Mapping) or not set(names) <= set(value) <= {*names, *optional}:
         got = sorted(map(str, value)) if isinstance(value, Mapping) else type(value).__name__
         raise ValueError(f"{what} must have {', '.join(names)}; got {got}")
     return value
-

@@ -148,12 +148,15 @@ def _in_a_ball(room: Callable[[Fraction], Fraction], limit: Fraction) -> Callabl
 
 def _condition_1(at: _Known) -> list[Stated]:
     low, high = at.sides("gram_min")
-    return [Stated(*_squares(_over(Fraction(1), high), _over(Fraction(1), low)), Fraction(sys.float_info.max))]
+    return [
+        Stated(*_squares(_over(Fraction(1), high), _over(Fraction(1), low)), Fraction(sys.float_info.max))
+    ]
 
 
 def _condition_2(at: _Known) -> list[Stated]:
     (g_low, g_high), (h_low, h_high) = at.sides("gram_min"), at.sides("residual_norm")
-    low, high = Fraction(0), math.inf
+    low: Number = Fraction(0)
+    high: Number = math.inf
     for one in at.changes:
         reach = Fraction(one.radius or 0.0) ** 2
         if _times(reach, g_high) <= 9 * h_low * h_low:

@@ -96,7 +96,7 @@ def _claims(record: dict[str, Any]) -> list[str]:
         return ["<h2>Claims</h2>", *(_claim(claim, claim["id"]) for claim in record["claims"])]
     first = {claim["id"]: claim for claim in reversed(record["claims"])}
     parts = ["<h2>Claims, each at its first point and seed</h2>"]
-    parts += [_claim(claim, id) for id, claim in reversed(first.items())]
+    parts += [_claim(claim, name) for name, claim in reversed(first.items())]
     shown, more = failures(record)
     if shown:
         parts += ["<h2>Not as expected</h2>", *(_claim(one, name_of(one, record)) for one in shown)]

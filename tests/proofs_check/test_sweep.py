@@ -188,7 +188,7 @@ def test_a_sweep_leaves_the_machine_with_dask(path):
     assert ran > 0  # the scheduler has seen tasks: nothing ran beside the cluster
 
 
-SLOW = '''
+SLOW = """
 import time
 from pathlib import Path
 from proofs_check import claim, identity
@@ -198,7 +198,7 @@ def slow(run, k):
     Path(__file__).with_name(f"at-{k}").touch()
     time.sleep(0.0 if k < 3 else 60.0)
     return identity(1.0, 1.0, tolerance=0.1, reason="r", detail="d")
-'''
+"""
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal as a terminal does")

@@ -148,7 +148,7 @@ def test_certificates_come_back_and_are_proved_again(name):
 
 @pytest.mark.parametrize("name", CERTIFICATES)
 def test_every_stated_number_that_says_too_much_is_refused(name):
-    """Each side of each assumption, a unit in the last place beyond what the evidence shows, and each limit."""
+    """Each side of each assumption, a little beyond what the evidence shows, and each limit."""
     found = CERTIFICATES[name]()
     tried = 0
     for k in range(len(found.assumptions)):
