@@ -70,7 +70,7 @@ class Proof:
             "kind": "bound",
             "quantity": self.quantity,
             "bound": self.bound.to_json(),
-            "arguments": {name: _WRITE.get(name, array_to_json)(value) for name, value in pairs},
+            "arguments": {name: _writer(name)(value) for name, value in pairs},
         }
 
     @classmethod
@@ -85,12 +85,20 @@ class Proof:
         fields = fields_of(value, "a bound's proof", ("kind", "quantity", "bound", "arguments"))
         names = ARGUMENTS[check_choice("quantity", fields["quantity"], ARGUMENTS)]
         given = fields_of(fields["arguments"], f"the arguments of {fields['quantity']}", names)
-        arguments = tuple(_READ.get(name, array_from_json)(given[name]) for name in names)
+        arguments = tuple(_reader(name)(given[name]) for name in names)
         return cls(fields["quantity"], Bound.from_json(fields["bound"]), arguments)
 
 
 _WRITE: dict[str, Callable[[Any], Any]] = {"problem": problem_to_json, "radius": number_to_json}
 _READ: dict[str, Callable[[Any], Any]] = {"problem": problem_from_json, "radius": number_from_json}
+
+
+def _writer(name: str) -> Callable[[Any], Any]:
+    return _WRITE.get(name, array_to_json)
+
+
+def _reader(name: str) -> Callable[[Any], Any]:
+    return _READ.get(name, array_from_json)
 
 
 def prove(quantity: str, *arguments: Any) -> Proof:

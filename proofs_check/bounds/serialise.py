@@ -47,7 +47,7 @@ def number_from_json(value: Any) -> float:
 
 
 def array_to_json(value: Any) -> dict[str, Any]:
-    """An array of any backend as its shape and its bytes; floats in float64, which holds the others exactly."""
+    """An array of any backend as its shape and its bytes; floats in float64, which holds others exactly."""
     array = np.asarray(gr.to_numpy(value))
     if array.dtype.kind not in "iuf" or (array.dtype.kind == "u" and array.dtype.itemsize > 4):
         raise TypeError(f"an array of floats or integers was expected, got dtype {array.dtype}")

@@ -1,4 +1,4 @@
-"""What the checker knows of a certificate's own numbers: each stated pair of sides must follow from the evidence.
+"""A certificate's own numbers: each stated pair of sides must follow from the evidence.
 
 Derived anew, in rationals; a quotient with a square root in it is compared by its square.
 """
