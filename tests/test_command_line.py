@@ -11,7 +11,7 @@ import pytest
 
 import grng_ref as gr
 from grng_ref import environment
-from grng_ref.cli import backend_status
+from grng_ref.cli.info import backend_status
 from grng_ref.conventions import CONVENTIONS
 
 

@@ -15,7 +15,7 @@ arguments, so that a record can store it and ``proofs-check verify`` prove it ag
 from .bound import Bound
 from .change import jacobian_change
 from .check import Check, check_witness
-from .lipschitz import jacobian_lipschitz
+from .lipschitz import jacobian_lipschitz, slope_lipschitz
 from .networks import gram_max, gram_min, residual_norm
 from .proof import Proof, prove
 from .spectra import eigenvalue_max, eigenvalue_min, newton_schulz_residual, positive_definite
@@ -35,4 +35,5 @@ __all__ = [
     "positive_definite",
     "prove",
     "residual_norm",
+    "slope_lipschitz",
 ]

@@ -1,4 +1,4 @@
-"""The command ``grng-ref``. Its packages come with the extra ``verify`` and are imported when it runs."""
+"""``grng-ref info``: version, environment, backends and conventions."""
 
 from __future__ import annotations
 
@@ -9,32 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from grng_ref.arrays import describe_backends
 from grng_ref.conventions import CONVENTIONS
-from grng_ref.environment import environment_stamp, require_extra
+from grng_ref.environment import environment_stamp
 
 if TYPE_CHECKING:
     import typer
 
 
-def main() -> None:
-    """Run the command ``grng-ref``; exit status 0 as expected, 1 something is not, 2 wrong use."""
-    require_extra("grng-ref", extra="verify", modules=("typer", "rich"))
-    build_app()()
-
-
-def build_app() -> typer.Typer:
-    """The command line application: one function a sub-command."""
+def register(app: typer.Typer) -> None:
+    """Add ``grng-ref info`` to the application."""
     import typer
-
-    app = typer.Typer(
-        help="Tools around gradient-regularized natural gradients and their reference implementation.",
-        no_args_is_help=True,
-        add_completion=False,
-        pretty_exceptions_enable=False,
-    )
-
-    @app.callback()
-    def _keep_subcommands() -> None:
-        """Without a callback, typer would turn an application's only sub-command into the application."""
 
     @app.command()
     def info(
@@ -46,8 +29,6 @@ def build_app() -> typer.Typer:
             print(json.dumps(report, indent=2))
         else:
             _print_info(report)
-
-    return app
 
 
 def collect_info() -> dict[str, Any]:
