@@ -97,6 +97,7 @@ def unified_for_ring(
     kind="inequality",
     expected="refuted",
     params={"num_examples": 8, "widths": [64, 256], "near": 1e-6},
+    full={"widths": [2**k for k in range(6, 17)]},
 )
 def zhang_for_relu(run: Run, num_examples: int, widths: list[int], near: float) -> Finding:
     """Would hold if few neurons could flip. Control: labels that the network fits to 1e-6, where none can."""
@@ -137,6 +138,7 @@ def _stopped(instance: Instance, found: Certificate) -> Instance:
         "rho": 1.0,
         "steps": 30,
     },
+    full={"activations": ["tanh", "softplus", "relu"], "widths": [2**k for k in range(6, 14)]},
 )
 def after_a_few_steps(
     run: Run, activations: list[str], num_examples: int, widths: list[int], eta: float, rho: float, steps: int
