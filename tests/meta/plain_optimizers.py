@@ -269,7 +269,7 @@ def solve(C: Any, v: Any, a: float, kind: str, defect: str | None, N: int) -> An
         return kron_apply(C, v, apply)
     if defect == "null space dropped":
         w, V = np.linalg.eigh(C)
-        keep = w > 1e-9 * w.max()
+        keep = w > 1e-11 * w.max()
         return V[:, keep] @ ((V[:, keep].T @ v) / (w[keep] + a))
     D = np.diag(np.diag(C)) if defect == "multiplicative damping" else np.eye(len(v), dtype=v.dtype)
     return np.linalg.solve(C + a * D, v)
