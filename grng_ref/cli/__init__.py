@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from grng_ref.environment import require_extra
 
-from . import info
+from . import info, vectors
 
 if TYPE_CHECKING:
     import typer
 
-COMMANDS = (info,)
+COMMANDS = (info, vectors)
 
 
 def main() -> None:
