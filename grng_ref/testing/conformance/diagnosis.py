@@ -58,8 +58,9 @@ class _Judge:
     ) -> None:
         self.dtype, self.declared, self.cache = dtype, dict(declared), cache
         self.by_case: dict[str, list[Any]] = {}
-        for one in submissions:
+        for one in sorted(submissions, key=lambda one: one.passed):  # what fails decides soonest
             self.by_case.setdefault(one.case.id, []).append(one)
+        self._plain: dict[tuple[str, str], Any] = {}
 
     def excess(self, cause: Cause, items: Sequence[Any], *, stop: bool = True) -> float:
         """The largest difference over tolerance on submissions of one case; inf where it cannot be."""
@@ -92,6 +93,8 @@ class _Judge:
         if not np.isfinite(away) or away > _NEAR * scale:
             eps = float(np.finfo(self.dtype).eps)
             return np.inf if not np.isfinite(away) or scale == 0.0 else away / (64.0 * eps * scale)
+        if self._unchanged(case, stage, index, predicted):
+            knobs = self.declared
         try:
             s = sensitivity(case, stage, self.dtype, knobs, self.cache)
         except (ValueError, ZeroDivisionError, OverflowError):
@@ -99,6 +102,14 @@ class _Judge:
         if s is None:
             return np.inf
         return compare(got, predicted, tolerances(s[index], self.dtype)).excess
+
+    def _unchanged(self, case: Any, stage: str, index: int, predicted: Any) -> bool:
+        """Whether the cause leaves this array alone, so that its tolerance is known already."""
+        key = (case.id, stage)
+        if key not in self._plain:
+            self._plain[key] = comparable(stage, Replay(case, self.declared).stage(stage), case.x.shape[0])
+        plain = self._plain[key][index]
+        return plain.shape == predicted.shape and bool(np.array_equal(plain, predicted))
 
     def explains_all(self, cause: Cause) -> float:
         """The largest excess over all cases, failing and passing; stops at the first that does not fit."""
