@@ -1,6 +1,6 @@
-"""An adapter in plain NumPy: a linear model's loss and gradient, and the steps of gradient descent.
+"""An adapter in plain NumPy: one linear layer with a Gaussian likelihood, and its natural gradient's pieces.
 
-    grng-ref check numpy_gradient:Softmax --cases one-layer
+From this directory: ``grng-ref check numpy_gradient:LeastSquares --cases one-layer``
 """
 
 from __future__ import annotations
@@ -8,21 +8,21 @@ from __future__ import annotations
 import numpy as np
 
 
-class Softmax:
-    """Softmax regression with one layer: loss, gradient, output Fisher times Jacobian."""
+class LeastSquares:
+    """Outputs, loss and gradient of linear least squares."""
 
-    def _probabilities(self, case):
-        (W, b) = case.layers[0]
-        f = case.x @ W.T + b
-        e = np.exp(f - f.max(axis=1, keepdims=True))
-        return f, e / e.sum(axis=1, keepdims=True)
+    library, dtype = "numpy", "float64"
 
     def outputs(self, case):
-        """The logits."""
-        return self._probabilities(case)[0]
+        """W x + b."""
+        ((W, b),) = case.layers
+        return case.x @ W.T + b
+
+    def loss(self, case):
+        """Half the mean squared residual, over the variance."""
+        return np.sum((self.outputs(case) - case.y) ** 2) / (2 * len(case.x) * case.likelihood["variance"])
 
     def gradient(self, case):
-        """Per-layer pairs (W, b), as autodiff returns them."""
-        _, p = self._probabilities(case)
-        error = (p - np.eye(p.shape[1])[case.y]) / len(case.x)
+        """A list of pairs (W, b), one a layer, as autodiff gives them."""
+        error = (self.outputs(case) - case.y) / (len(case.x) * case.likelihood["variance"])
         return [(error.T @ case.x, error.sum(axis=0))]
