@@ -16,6 +16,7 @@ _COLOURS = {
     "wrong": "#cf222e",
     "skipped": "#8c959f",
 }
+_PICTURES = 24  # on one page
 _ORDER = ("right", "right under another convention", "accurate, not backward stable", "undecidable", "wrong", "skipped")
 
 
@@ -86,11 +87,13 @@ def print_conformance(record: dict[str, Any]) -> None:
 
     console = Console()
     console.print(Text(f"{record['name']} ({record['library']}, {record['dtype']})", style="bold"))
-    table = Table(box=None, padding=(0, 2))
-    for column in ("stage", *_ORDER, "largest / tolerance"):
-        table.add_column(column, justify="left" if column == "stage" else "right")
+    table = Table(box=None, padding=(0, 1))
+    found = [verdict for verdict in _ORDER if any(check["verdict"] == verdict for check in record["checks"])]
+    table.add_column("stage", no_wrap=True)
+    for column in (*found, "largest / tolerance"):
+        table.add_column(column, justify="right")
     for stage, counts, largest in by_stage(record):
-        row = [str(counts.get(verdict, "")) for verdict in _ORDER]
+        row = [str(counts.get(verdict, "")) for verdict in found]
         table.add_row(stage, *row, f"{largest:.2g}")
     console.print(table)
     for line in (headline(record), first_line(record)):
@@ -132,7 +135,7 @@ def conformance_html(record: dict[str, Any]) -> str:
     diagnosis = "".join(f"<p>{text(line)}</p>" for line in _diagnosis_lines(record)) or "<p>nothing to explain</p>"
     conventions = ", ".join(f"{k}: {v}" for k, v in record["conventions"].items()) or "none declared"
     ok = "#1a7f37" if record["ok"] else "#cf222e"
-    pictures = "".join(_picture(check) for check in record["checks"] if check.get("errors"))[:400_000]
+    pictures = "".join(_picture(check) for check in [c for c in record["checks"] if c.get("errors")][:_PICTURES])
     details = "".join(_check_row(check) for check in record["checks"])
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{text(record["name"])}: conformance</title><style>
