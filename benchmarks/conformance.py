@@ -51,7 +51,9 @@ def alarms(count: int) -> int:
             bad += len(wrong)
             for one in wrong:
                 print(f"  {dtype} {one.case} {one.stage}: {one.reason}")
-        print(f"{dtype}: {count} cases, {total} checks, largest difference {largest:.3f} tolerances, {undecidable} undecidable")
+        print(
+            f"{dtype}: {count} cases, {total} checks, largest difference {largest:.3f} tolerances, {undecidable} undecidable"
+        )
     print(f"false alarms: {bad}")
     return bad
 
@@ -75,7 +77,9 @@ def mutants(names: list[str]) -> int:
 
 def main() -> int:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=("alarms", "mutants", "separation"))
     parser.add_argument("names", nargs="*")
     parser.add_argument("--cases", type=int, default=1000)
@@ -84,7 +88,9 @@ def main() -> int:
         return int(alarms(chosen.cases) > 0)
     if chosen.what == "mutants":
         return int(mutants(chosen.names) > 0)
-    cases = list({case.id + repr(case.optimizer): case for group in groups().values() for case in group}.values())
+    cases = list(
+        {case.id + repr(case.optimizer): case for group in groups().values() for case in group}.values()
+    )
     apart, table = separation(cases)
     print(f"{apart.told_apart} of {apart.pairs} pairs of hypotheses that have an effect are told apart")
     for line in table:

@@ -16,7 +16,9 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def check(
         adapter: str = typer.Argument("", help="module:object; the current directory is on the path."),
-        results: Path = typer.Option(None, help="Directory of result files, one .safetensors or .npz a case."),
+        results: Path = typer.Option(
+            None, help="Directory of result files, one .safetensors or .npz a case."
+        ),
         vectors: Path = typer.Option(None, help="Directory of test vectors; the shipped ones unless given."),
         stages: str = typer.Option("", help="Only these stages, separated by commas."),
         cases: str = typer.Option("", help="Only these case ids, separated by commas."),
@@ -53,7 +55,9 @@ def run_check(
         if missing:
             raise ValueError(f"no such case: {', '.join(missing)}")
         loaded = tuple(case for case in loaded if case.id in wanted)
-    report = check(subject, loaded, stages=stages.split(",") if stages else None, name=adapter or str(results))
+    report = check(
+        subject, loaded, stages=stages.split(",") if stages else None, name=adapter or str(results)
+    )
     record = report.to_dict()
     print_conformance(record)
     if out is not None:

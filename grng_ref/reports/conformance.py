@@ -17,7 +17,14 @@ _COLOURS = {
     "skipped": "#8c959f",
 }
 _PICTURES = 24  # on one page
-_ORDER = ("right", "right under another convention", "accurate, not backward stable", "undecidable", "wrong", "skipped")
+_ORDER = (
+    "right",
+    "right under another convention",
+    "accurate, not backward stable",
+    "undecidable",
+    "wrong",
+    "skipped",
+)
 
 
 def write_conformance(record: dict[str, Any], path: str | Path) -> None:
@@ -115,7 +122,11 @@ def conformance_markdown(record: dict[str, Any]) -> str:
     """A Markdown page."""
     lines = [f"# {record['name']} ({record['library']}, {record['dtype']})", "", headline(record), ""]
     lines += [line for line in (first_line(record), *_diagnosis_lines(record)) if line]
-    lines += ["", "| stage | " + " | ".join(_ORDER) + " | largest / tolerance |", "|---" * (len(_ORDER) + 2) + "|"]
+    lines += [
+        "",
+        "| stage | " + " | ".join(_ORDER) + " | largest / tolerance |",
+        "|---" * (len(_ORDER) + 2) + "|",
+    ]
     for stage, counts, largest in by_stage(record):
         row = " | ".join(str(counts.get(verdict, "")) for verdict in _ORDER)
         lines.append(f"| {stage} | {row} | {largest:.2g} |")
@@ -132,10 +143,14 @@ def conformance_html(record: dict[str, Any]) -> str:
         for stage, counts, largest in by_stage(record)
     )
     heads = "".join(f'<th style="color:{_COLOURS[verdict]}">{text(verdict)}</th>' for verdict in _ORDER)
-    diagnosis = "".join(f"<p>{text(line)}</p>" for line in _diagnosis_lines(record)) or "<p>nothing to explain</p>"
+    diagnosis = (
+        "".join(f"<p>{text(line)}</p>" for line in _diagnosis_lines(record)) or "<p>nothing to explain</p>"
+    )
     conventions = ", ".join(f"{k}: {v}" for k, v in record["conventions"].items()) or "none declared"
     ok = "#1a7f37" if record["ok"] else "#cf222e"
-    pictures = "".join(_picture(check) for check in [c for c in record["checks"] if c.get("errors")][:_PICTURES])
+    pictures = "".join(
+        _picture(check) for check in [c for c in record["checks"] if c.get("errors")][:_PICTURES]
+    )
     details = "".join(_check_row(check) for check in record["checks"])
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{text(record["name"])}: conformance</title><style>
@@ -190,7 +205,9 @@ def _picture(check: dict[str, Any]) -> str:
                 continue
             fade = int(255 * (1.0 - min(1.0, 0.15 + 0.85 * share)))
             colour = f"rgb(255,{fade},{fade})" if value > 0 else f"rgb({fade},{fade},255)"
-            squares.append(f'<rect x="{j * size}" y="{i * size}" width="{size}" height="{size}" fill="{colour}"/>')
+            squares.append(
+                f'<rect x="{j * size}" y="{i * size}" width="{size}" height="{size}" fill="{colour}"/>'
+            )
     width, height = size * len(errors[0]), size * len(errors)
     caption = html.escape(f"{check['stage']} of {check['case']}, largest {top:.2g}")
     return (

@@ -169,12 +169,19 @@ def test_command(tmp_path, monkeypatch):
     assert run(build_app(), ["check"]).exit_code == 2
     assert run(build_app(), ["check", "no_such_module:x"]).exit_code == 2
     assert run(build_app(), ["check", "numpy_gradient:LeastSquares", "--cases", "absent"]).exit_code == 2
-    assert run(build_app(), ["check", "numpy_gradient:LeastSquares", "--cases", "ngd-full", "--stages", "no"]).exit_code == 2
+    assert (
+        run(
+            build_app(), ["check", "numpy_gradient:LeastSquares", "--cases", "ngd-full", "--stages", "no"]
+        ).exit_code
+        == 2
+    )
     assert run(build_app(), [*good, "--out", "r.pdf"]).exit_code == 2
 
 
 def test_separation_on_two_cases():
     """Hypotheses that differ only where a case does not look are grouped, others are told apart."""
-    counts, alike = separation([random_case(1, "kfac", kind="expected"), random_case(2, "rkalman", belief="full", projection=None)])
+    counts, alike = separation(
+        [random_case(1, "kfac", kind="expected"), random_case(2, "rkalman", belief="full", projection=None)]
+    )
     assert counts.told_apart > 0.98 * counts.pairs
     assert not any({"damping-twice", "damping-half"} <= set(group) for group in alike)
