@@ -70,7 +70,7 @@ MUTANTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "norm of the sum": ("ring", ("rho-summed-gradient",)),
     "norm per layer": ("ring", ("rho-per-layer",)),
     "rho replaces damping": ("ring", ("rho-replaces-damping",)),
-    "step sign": ("steps", ("step-sign",)),
+    "step sign": ("steps", ("delta-subtracted",)),
     "lr left out": ("steps", ("lr-left-out",)),
     "lr twice": ("steps", ("lr-twice",)),
     "no momentum": ("kfac", ("momentum-none",)),

@@ -70,7 +70,8 @@ def check(
     if unknown:
         raise ValueError(f"stages must be among {', '.join(STAGE_NAMES)}, got {', '.join(unknown)}")
     library, dtype, conventions, expected_failures = settings_of(adapter)
-    knobs, cache = declared_knobs(conventions), {}
+    knobs = declared_knobs(conventions)
+    cache: dict[Any, Any] = {}
     checks, submissions, planned = [], [], 0
     for case in cases:
         offered = [stage for stage in case.stages if stage in wanted and _offers(adapter, stage)]
@@ -102,7 +103,7 @@ def check(
             for c in checks
         ]
     return Report(
-        name or getattr(adapter, "name", type(adapter).__name__),
+        name or str(getattr(adapter, "name", type(adapter).__name__)),
         dtype,
         library,
         dict(conventions),

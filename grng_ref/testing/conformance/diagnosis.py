@@ -27,14 +27,17 @@ class Cause:
 
     @property
     def ids(self) -> tuple[str, ...]:
+        """Of the hypotheses."""
         return tuple(part.id for part in self.parts)
 
     @property
     def sentence(self) -> str:
+        """How to say it."""
         return "; and ".join(part.sentence for part in self.parts)
 
     @property
     def convention(self) -> bool:
+        """Whether it is another convention and no error."""
         return all(part.convention for part in self.parts)
 
     def knobs(self, declared: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -132,8 +135,9 @@ def diagnose(submissions: Sequence[Any], dtype: str, declared: Mapping[str, Any]
         return Diagnosis("nothing to explain", "nothing is wrong")
     judge = _Judge(submissions, dtype, declared, cache)
     ids = list(dict.fromkeys(one.case.id for one in failing))
-    ids.sort(key=lambda id: judge.by_case[id][0].case.theta.shape[0] * judge.by_case[id][0].case.steps)
-    trials = [judge.by_case[id] for id in ids[:_TRIALS]]
+    sizes = {name: judge.by_case[name][0].case for name in ids}
+    ids.sort(key=lambda name: sizes[name].theta.shape[0] * sizes[name].steps)
+    trials = [judge.by_case[name] for name in ids[:_TRIALS]]
 
     scores: list[tuple[float, Cause]] = []
     for hypothesis in HYPOTHESES:
@@ -156,7 +160,8 @@ def diagnose(submissions: Sequence[Any], dtype: str, declared: Mapping[str, Any]
 def _survivors(
     judge: _Judge, scores: Any, trials: Any
 ) -> tuple[list[tuple[float, Cause]], list[tuple[float, Cause]]]:
-    fits, rest = [], []
+    fits: list[tuple[float, Cause]] = []
+    rest: list[tuple[float, Cause]] = []
     for score, cause in scores:
         total = score
         if total <= 1.0:

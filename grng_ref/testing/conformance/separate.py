@@ -29,15 +29,15 @@ def separation(cases: Iterable[Any]) -> tuple[Separation, list[tuple[str, ...]]]
     cases = tuple(cases)
     signatures = {h.id: _signature(h.knobs, cases) for h in HYPOTHESES}
     plain = _signature({}, cases)
-    effective = {id: s for id, s in signatures.items() if not _same(s, plain)}
+    effective = {name: s for name, s in signatures.items() if not _same(s, plain)}
     groups: list[list[str]] = []
-    for id, signature in effective.items():
+    for name, signature in effective.items():
         for group in groups:
             if _same(effective[group[0]], signature):
-                group.append(id)
+                group.append(name)
                 break
         else:
-            groups.append([id])
+            groups.append([name])
     n = len(effective)
     alike = sum(len(g) * (len(g) - 1) // 2 for g in groups)
     pairs = n * (n - 1) // 2

@@ -39,7 +39,7 @@ SCALES: dict[str, Callable[[int, int], float]] = {
 }
 
 
-class NotApplicable(Exception):
+class NotApplicable(Exception):  # noqa: N818  it is no error
     """A change that says nothing of this case."""
 
 
@@ -182,14 +182,17 @@ class View:
 
     @cached_property
     def outputs(self) -> Any:
+        """The network outputs f (N, K)."""
         return self.problem.outputs(self.theta, self.x)
 
     @cached_property
     def loss(self) -> Any:
+        """The loss."""
         return self.scale("loss.scale") * self.problem.loss(self.theta, self.x, self.y)
 
     @cached_property
     def gradient(self) -> Any:
+        """The gradient (P,)."""
         g = self.problem.gradient(self.theta, self.x, self.y)
         if self.bias is not None:
             g = np.where(bias_places(self.problem), 0.0, g)
@@ -203,6 +206,7 @@ class View:
 
     @cached_property
     def jacobian(self) -> Any:
+        """df/dtheta (N, K, P)."""
         return self._without_bias(self.noise.entries(self.problem.jacobian(self.theta, self.x)))
 
     def hvp(self, v: Any) -> Any:
@@ -224,6 +228,7 @@ class View:
         return np.einsum("nkp,nkj,njq,q->p", J, Om, J, v, optimize=True) / J.shape[0]
 
     def hessian(self) -> Any:
+        """H (P, P)."""
         return np.stack([self.hvp(e) for e in np.eye(self.theta.shape[0])])
 
     @cached_property
