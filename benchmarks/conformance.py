@@ -1,10 +1,10 @@
-"""The checker's own trial: false alarms on correct implementations, and the names it gives to planted defects.
+"""The checker's own trial: false alarms on correct implementations, and the names of planted defects.
 
     python benchmarks/conformance.py alarms --cases 1000
     python benchmarks/conformance.py mutants [NAME ...]
     python benchmarks/conformance.py separation
 
-`alarms`: an independent NumPy implementation on random cases, in float64 and float32. `mutants`: every planted
+`alarms`: an independent NumPy implementation on random cases, in float64 and float32. `mutants`: each planted
 defect of ``tests/meta``. `separation`: which pairs of hypotheses the cases of the mutants tell apart.
 """
 
@@ -52,7 +52,8 @@ def alarms(count: int) -> int:
             for one in wrong:
                 print(f"  {dtype} {one.case} {one.stage}: {one.reason}")
         print(
-            f"{dtype}: {count} cases, {total} checks, largest difference {largest:.3f} tolerances, {undecidable} undecidable"
+            f"{dtype}: {count} cases, {total} checks, largest difference {largest:.3f} tolerances, "
+            f"{undecidable} undecidable"
         )
     print(f"false alarms: {bad}")
     return bad

@@ -1,28 +1,27 @@
 """``grng-ref check``: an adapter, or result files of a foreign program, against test vectors."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import typer
+from typing import Annotated, Any
 
 
-def register(app: typer.Typer) -> None:
+def register(app: Any) -> None:
     """Add ``grng-ref check`` to the application."""
     import typer
 
     @app.command()
     def check(
-        adapter: str = typer.Argument("", help="module:object; the current directory is on the path."),
-        results: Path = typer.Option(
-            None, help="Directory of result files, one .safetensors or .npz a case."
-        ),
-        vectors: Path = typer.Option(None, help="Directory of test vectors; the shipped ones unless given."),
-        stages: str = typer.Option("", help="Only these stages, separated by commas."),
-        cases: str = typer.Option("", help="Only these case ids, separated by commas."),
-        out: Path = typer.Option(None, help="Write the report: .json, .html or .md."),
+        adapter: Annotated[
+            str, typer.Argument(help="module:object; the current directory is on the path.")
+        ] = "",
+        results: Annotated[
+            Path | None, typer.Option(help="Directory of result files, one .safetensors or .npz a case.")
+        ] = None,
+        vectors: Annotated[
+            Path | None, typer.Option(help="Directory of test vectors; the shipped ones unless given.")
+        ] = None,
+        stages: Annotated[str, typer.Option(help="Only these stages, separated by commas.")] = "",
+        cases: Annotated[str, typer.Option(help="Only these case ids, separated by commas.")] = "",
+        out: Annotated[Path | None, typer.Option(help="Write the report: .json, .html or .md.")] = None,
     ) -> None:
         """Check an implementation stage by stage, and name the cause of what is wrong."""
         try:

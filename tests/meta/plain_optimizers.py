@@ -1,7 +1,7 @@
-"""A plain NumPy implementation of every stage, from the definitions, with planted defects that can be switched on.
+"""A plain NumPy implementation of every stage, from the definitions, with planted defects to switch on.
 
-It shares no code with the package: its own network, likelihoods, Fisher, solves and filters. `Plain("name")` has the
-defect of that name, `Plain()` is right.
+It shares no code with the package: its own network, likelihoods, Fisher, solves and filters. `Plain("name")`
+has the defect of that name, `Plain()` is right.
 """
 
 from __future__ import annotations
@@ -279,7 +279,8 @@ def solve(C: Any, v: Any, a: float, kind: str, defect: str | None, N: int) -> An
         else:
 
             def apply(A: Any, G: Any, V: Any) -> Any:
-                pi, r = math.sqrt(np.trace(A) / len(A) / (np.trace(G) / len(G))), math.sqrt(a)
+                r, dead = math.sqrt(a), np.trace(A) * np.trace(G) == 0  # a layer that nothing reaches
+                pi = 1.0 if dead else math.sqrt(np.trace(A) / len(A) / (np.trace(G) / len(G)))
                 if defect == "no pi":
                     pi = 1.0
                 if defect == "pi inverted":

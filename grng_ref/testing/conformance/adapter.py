@@ -20,10 +20,10 @@ STAGE_NAMES = tuple(stage.name for stage in STAGES)
 class CaseView:
     """A case as an adapter sees it: inputs in its library and dtype, the settings as numbers.
 
-    ``theta``, ``x``, ``y``, ``v``, ``samples``, ``probes`` and ``layers``, a list of pairs ``(W, b)``, b None without
-    bias; ``batch(step)`` with ``.x .y .samples .probes``; every setting of the optimizer by its name (``lr``,
-    ``damping``, ``rho``, ...; None where the case has none); ``network``, ``likelihood``, ``curvature``, ``optimizer``,
-    ``steps``, ``id``, ``flags``.
+    ``theta``, ``x``, ``y``, ``v``, ``samples``, ``probes`` and ``layers``, a list of pairs ``(W, b)``, b None
+    without bias; ``batch(step)`` with ``.x .y .samples .probes``; every setting of the optimizer by its name
+    (``lr``, ``damping``, ``rho``, ...; None where the case has none); ``network``, ``likelihood``,
+    ``curvature``, ``optimizer``, ``steps``, ``id``, ``flags``.
     """
 
     def __init__(self, case: Any, library: str, dtype: str) -> None:

@@ -42,8 +42,8 @@ def check(
     Parameters
     ----------
     adapter : object
-        With one method a stage that it implements, ``def gradient(self, case)``; attributes ``library``, ``dtype``,
-        ``conventions`` and ``expected_failures`` are optional. Or a `ResultFiles`.
+        With one method a stage that it implements, ``def gradient(self, case)``; attributes ``library``,
+        ``dtype``, ``conventions`` and ``expected_failures`` are optional. Or a `ResultFiles`.
     cases : iterable of Case, optional
         The shipped ones unless given.
     stages : iterable of str, optional

@@ -136,7 +136,7 @@ def perturbed(problem: Problem, knobs: Knobs, noise: Noise) -> Problem:
         act.first if flat else lambda s: noise.absolute(act.first(s)),
         act.second if flat else lambda s: noise.absolute(act.second(s)),
     )
-    likelihood = problem.likelihood
+    likelihood: Any = problem.likelihood
     if "variance" in knobs and hasattr(likelihood, "variance"):
         likelihood = dataclasses.replace(likelihood, variance=knobs["variance"](likelihood.variance))
     changed: Any = _Likelihood(likelihood, knobs, noise)
@@ -245,12 +245,12 @@ class View:
         )
         if self.kind == "monte_carlo" and self.knobs.get("mc") == "draws summed":
             root *= math.sqrt(self.samples.shape[0])
-        inputs = [self.noise.entries(a) for a in inputs]
+        inputs = tuple(self.noise.entries(a) for a in inputs)
         unit = self.knobs.get("activations") == "no ones" or self.bias in ("missing", "derivatives missing")
         if unit and self.problem.model.bias:
             for a in inputs:
                 a[:, -1] = 0.0
-        return inputs, [root * self.noise.entries(d) for d in signals]
+        return list(inputs), [root * self.noise.entries(d) for d in signals]
 
     @cached_property
     def rows(self) -> Any:
