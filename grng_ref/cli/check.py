@@ -1,10 +1,13 @@
 """``grng-ref check``: an adapter, or result files of a foreign program, against test vectors."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+if TYPE_CHECKING:
+    import typer
 
 
-def register(app: Any) -> None:
+def register(app: "typer.Typer") -> None:
     """Add ``grng-ref check`` to the application."""
     import typer
 
