@@ -10,6 +10,7 @@ import ast
 import dataclasses
 import functools
 import importlib
+import importlib.util
 import inspect
 import re
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 from support import Backend, import_peer
 
 import grng_ref as gr
-from grng_ref import certified, testing
+from grng_ref import certified, data, testing, training
 from proofs_check import Run, bounds, certificates, claims_of, load_suite, run_suite
 
 ROOT = Path(__file__).parent.parent
@@ -127,6 +128,20 @@ def test_api_lists_every_public_name() -> None:
 def test_ground_truth_is_documented(name: str) -> None:
     assert problems_of_docstring(getattr(certified, name)) == []
     assert re.search(rf"^\.\. auto\w+:: grng_ref\.certified\.{name}$", page("api.md"), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [f"{room.__name__}.{name}" for room in (data, training) for name in room.__all__ if not name.isupper()],
+)
+def test_data_and_training_are_documented(name: str) -> None:
+    assert problems_of_docstring(resolve(name.removeprefix("grng_ref."))) == []
+    assert re.search(rf"^\.\. auto\w+:: {re.escape(name)}$", page("api.md"), flags=re.MULTILINE)
+
+
+def test_every_field_of_a_record_is_documented() -> None:
+    schema = page("training.md").partition("## Records")[2]
+    assert [name for name in training.Record._fields if f"`{name}`" not in schema] == []
 
 
 @pytest.mark.parametrize("name", certificates.__all__)
@@ -396,6 +411,7 @@ THEOREMS = (
     "majorant",
     "order_of_convergence",
     "residual_curvature",
+    "secant",
     "stability",
     "unified_networks",
     "unified_rate",
@@ -434,3 +450,17 @@ def test_no_heading_of_a_docstring_ran_into_its_text(package):
     joined = re.compile(r"(Notes|Parameters|Returns|Raises|Attributes|Examples) -{3,}")
     assert files
     assert [str(file) for file in files if joined.search(file.read_text(encoding="utf-8"))] == []
+
+
+def test_the_page_of_verdicts_is_current() -> None:
+    """Ids, statements and expected verdicts; what was found must be what was expected."""
+    spec = importlib.util.spec_from_file_location("verdicts", DOCS / "verdicts.py")
+    verdicts = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(verdicts)
+    fields = ("id", "statement", "expected")
+    claims = [{name: getattr(one, name) for name in fields} for one in load_suite().claims]
+    record = {"claims": [{**one, "verdict": one["expected"]} for one in claims]}
+    assert page("theory/verdicts.md") == verdicts.page(record)
+    record["claims"] = [{**one, "statement": one["statement"] + "!"} for one in record["claims"]]
+    assert page("theory/verdicts.md") != verdicts.page(record)
+    assert verdicts.named(page("theory/certificates.md"))

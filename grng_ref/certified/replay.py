@@ -15,6 +15,7 @@ from .second_order import hessian, hessian_product
 from .structures import BallCurvature, build, inverse, masked
 
 Settings = Mapping[str, Any]
+Rule = Callable[[Any, Settings, str, str, list[Any], "Batches"], Iterator[Any]]
 Batches = Sequence[tuple[Any, Any, Any, Any]]  # x, y, samples, probes of every step
 
 
@@ -30,11 +31,12 @@ def replay(
     problem: Any, settings: Settings, structure: str, kind: str, theta: np.ndarray, batches: Batches
 ) -> Steps:
     """All steps of an optimizer; every number of the settings is taken as the float that it is."""
-    numbers = {k: load_flint().arb(v) if isinstance(v, float) else v for k, v in settings.items()}
+    arb = load_flint().arb
+    numbers = {k: arb(v) if isinstance(v, float) else v for k, v in settings.items()}
     if settings["name"] == "rkalman":
         return _kalman(problem, numbers, kind, theta, batches)
-    methods: dict[str, Callable[..., Iterator[Any]]] = {"sgd": _sgd, "adamw": _adamw, "sophia": _sophia}
-    rule = methods.get(settings["name"], _natural)
+    methods: dict[str, Rule] = {"sgd": _sgd, "adamw": _adamw, "sophia": _sophia}
+    rule: Rule = methods.get(settings["name"], _natural)
     deltas: list[Any] = []
     path: list[Any] = []
     place = _column(theta.tolist())

@@ -1,4 +1,4 @@
-"""Enclosures of every stage of a computation, from stored inputs to parameters and beliefs after some steps."""
+"""Enclosures of every stage of a computation, from stored inputs to parameters and beliefs after steps."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def stage_enclosures(
     """Enclosures of the stages of one computation, by names such as ``fisher`` or ``factors.0.A``.
 
     The formulas are those of the documentation of the test vectors; with J the Jacobian of the outputs and W
-    their weights, ``F = J^T W J / N``, and every structure is a mask of F, a Kronecker product, or the recursion
-    that defines it, solved as a dense matrix.
+    their weights, ``F = J^T W J / N``, and every structure is a mask of F, a Kronecker product, or the
+    recursion that defines it, solved as a dense matrix.
 
     Parameters
     ----------

@@ -1,8 +1,9 @@
-"""Curvatures in balls, dense or as pairs of factors: from the Jacobian, the masks and recursions that define them."""
+"""Curvatures in balls, dense or as pairs of factors: from the Jacobian, by the masks that define them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ from .linear import inverse_in_balls, scaled_identity
 from .point import Point, block_diagonal
 
 NOT_UNIQUE = {
-    "ekfac": "EKFAC's eigenbasis is not enclosed: its moments depend on eigenvectors that need not be unique",
-    "kronecker_optimal": "the nearest Kronecker product is not enclosed: its singular pair need not be unique",
+    "ekfac": "EKFAC is not enclosed: its moments depend on eigenvectors that need not be unique",
+    "kronecker_optimal": (
+        "the nearest Kronecker product is not enclosed: its singular pair need not be unique"
+    ),
 }
 MASKED = ("full", "block_diagonal", "unitwise", "diagonal")
 Pair = tuple[Any, Any]  # (A, G)
@@ -49,7 +52,7 @@ class BallCurvature:
         return self._dense(self.factors) * v
 
     def solve(self, v: Any, damping: Any, damping_kind: str) -> Any:
-        """``(C + a I)^{-1} v``, or the inverse of the factored damping; at a = 0 the least norm (full only)."""
+        """``(C + a I)^{-1} v``, or by factored damping; at a = 0 the least norm (full only)."""
         if damping_kind == "factored":
             damped = tuple(_damped(a, g, damping) for a, g in self.factors)
             if self.structure == "kfac":
@@ -86,7 +89,7 @@ def build(point: Point, structure: str, kind: str, samples: np.ndarray | None) -
         (a, d), (b, e) = one, other
         return a.transpose() * b / n, d.transpose() * (weights * e) / n
 
-    neighbours = zip(pairs[:-1], pairs[1:], strict=True) if structure == "tridiagonal_kfac" else ()
+    neighbours = pairwise(pairs) if structure == "tridiagonal_kfac" else ()
     return BallCurvature(
         structure, None, tuple(pair(p, p) for p in pairs), tuple(pair(p, q) for p, q in neighbours)
     )

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from grng_ref.environment import require_extra
 
-from . import check, info, vectors
+from . import check, info, train, vectors
 
 if TYPE_CHECKING:
     import typer
 
-COMMANDS = (info, vectors, check)
+COMMANDS = (info, train, vectors, check)
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
     @group.command()
     def export(
-        directory: Path = typer.Argument(help="A new directory."),
+        directory: str = typer.Argument(help="A new directory."),
         seed: int = typer.Option(
             6, min=0, help="Of the inputs; 6 gives the set that comes with the package."
         ),
@@ -31,15 +31,15 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Write test vectors with their certified error radii to a new directory."""
         _require()
-        raise SystemExit(export_vectors(directory, seed, tuple(filter(None, cases.split(",")))))
+        raise SystemExit(export_vectors(Path(directory), seed, tuple(filter(None, cases.split(",")))))
 
     @group.command()
     def verify(
-        directory: Path = typer.Argument(None, help="By default the set that comes with the package."),
+        directory: str = typer.Argument("", help="By default the set that comes with the package."),
     ) -> None:
         """Read every file, and prove every radius again; exit status 1 where that fails."""
         _require()
-        raise SystemExit(verify_vectors(directory))
+        raise SystemExit(verify_vectors(Path(directory) if directory else None))
 
     app.add_typer(group, name="vectors")
 

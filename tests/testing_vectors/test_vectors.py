@@ -13,7 +13,7 @@ jsonschema = pytest.importorskip("jsonschema")
 
 from grng_ref.cli.vectors import export_vectors, verify_vectors  # noqa: E402
 from grng_ref.testing import vectors  # noqa: E402
-from grng_ref.testing.vectors import (
+from grng_ref.testing.vectors import (  # noqa: E402
     CATALOGUE,
     STAGES,
     build_case,
@@ -88,6 +88,8 @@ def test_reference_computes_it_again(name):
     case = CASES[name]
     for key, array in reference(case).items():
         stored, radius = case.expected[key], case.radii[key]
+        assert stored.shape == np.shape(array)
+        assert radius is None or radius.shape == stored.shape
         slack = 64 * np.finfo(np.float64).eps * np.max(np.abs(stored), initial=0.0)
         room = (0.0 if radius is None else 16.0 * radius) + slack * (1.0 if radius is not None else 1e4)
         assert np.all(np.abs(array - stored) <= room), key
@@ -119,10 +121,17 @@ def test_radius_too_small_is_not_proved():
 
 
 @pytest.mark.parametrize(
-    "name", ["ngd-silu-bernoulli", "reng-gelu-categorical", "reng-softplus-bernoulli", "saturated-categorical", "frozen-first"]
+    "name",
+    [
+        "ngd-silu-bernoulli",
+        "reng-gelu-categorical",
+        "reng-softplus-bernoulli",
+        "saturated-categorical",
+        "frozen-first",
+    ],
 )
 def test_hessian_in_balls_by_differences(name):
-    """H v of the second implementation against central differences of the gradient, which share nothing with it."""
+    """H v of the second implementation against central differences of the gradient."""
     case = CASES[name]
     problem, h = case.problem(), 2.0**-17
     ends = [problem.gradient(case.theta + s * h * case.v, case.x, case.y) for s in (1.0, -1.0)]
@@ -131,6 +140,10 @@ def test_hessian_in_balls_by_differences(name):
     # h^2 times a third derivative of order 1e2, and eps / h
     assert np.allclose(certified.expected["hvp"], difference, atol=1e-6 * (1.0 + np.max(np.abs(difference))))
     assert np.max(certified.radii["hvp"]) < 1e-12 * (1.0 + np.max(np.abs(difference)))
+
+
+def test_loss_is_a_number_without_axes():
+    assert {case.stage("loss").shape for case in CASES.values()} == {()}
 
 
 def test_schema_is_one():
@@ -155,7 +168,7 @@ def test_commands(tmp_path, capsys):
 def test_stage_of_several_arrays():
     case = CASES["kfac-baseline"]
     (A, G), *_ = case.stage("factors")
-    assert A.shape == (3, 3) and G.shape == (3, 3)
+    assert A.shape == G.shape == (3, 3)
     assert len(case.stage("activations")) == 2
     with pytest.raises(KeyError, match="has no stage 'belief_mean'"):
         case.stage("belief_mean")

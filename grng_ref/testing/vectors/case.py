@@ -18,8 +18,8 @@ LIKELIHOODS = {
     "poisson": likelihoods.Poisson,
 }
 
-# Every setting of every optimizer, with its value where a case does not say otherwise: a case holds them all, so
-# that a reader needs no default of ours.
+# Every setting of every optimizer, with its value where a case does not say otherwise: a case holds them all,
+# so that a reader needs no default of ours.
 _CURVATURE_SETTINGS: dict[str, Any] = {
     "lr": 1.0,
     "damping": 0.125,
@@ -89,8 +89,8 @@ class Case:
     flags : tuple of str
         What is special, such as ``"saturated"``; ``"float64-only"`` where float32 cannot hold the numbers.
     network : mapping
-        ``sizes``, ``activation``, ``bias``, ``parameterization``, ``scales``, ``frozen`` (indices; the matrices
-        are the inputs ``frozen.<index>``).
+        ``sizes``, ``activation``, ``bias``, ``parameterization``, ``scales``, ``frozen`` (indices; the
+        matrices are the inputs ``frozen.<index>``).
     likelihood : mapping
         ``name``, and ``variance`` of a Gaussian.
     curvature : mapping
@@ -100,8 +100,8 @@ class Case:
     steps : int
         How many steps the stages `parameters` and `belief_mean` have.
     inputs : mapping of str to array
-        ``theta`` (P,), ``x`` (N, d), ``y``, ``v`` (P,); ``samples``, ``probes``, ``frozen.<i>`` where used; for
-        more than one step ``batches.x`` and so on, with a leading axis of the steps, the first one included.
+        ``theta`` (P,), ``x`` (N, d), ``y``, ``v`` (P,); ``samples``, ``probes``, ``frozen.<i>`` where used;
+        for more than one step ``batches.x`` and so on, with a leading axis of the steps, the first included.
     expected : mapping of str to array
         By stage; a stage of several arrays has names such as ``factors.0.A``.
     radii : mapping of str to array or None
@@ -220,7 +220,7 @@ class Case:
     def _belief(self, problem: Problem, projection: str | None, rank: int | None) -> Any:
         """The name of a belief, or the belief where the name alone does not say all."""
         named, prior = self.optimizer["belief"], self.optimizer["prior_variance"]
-        if named == "diagonal" and projection != "covariance":
+        if named == "diagonal" and projection is not None:
             return beliefs.diagonal_belief(self.theta, prior_variance=prior, projection=projection)
         if named == "low_rank" and rank is not None:
             return beliefs.low_rank_belief(self.theta, prior_variance=prior, rank=rank)

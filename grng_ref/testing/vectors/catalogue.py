@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -141,7 +141,8 @@ def _rows() -> list[Row]:
         # Options of the natural-gradient optimizers.
         Row("ngd-momentum-decay", "NGD with momentum and weight decay", (2, 3, 2), "gaussian", "ngd", steps=3,
             settings={"lr": 0.5, "momentum": 0.75, "weight_decay": 0.125}),
-        Row("ngd-moving-average", "NGD, bias-corrected moving average of the full Fisher", (2, 3, 2), "bernoulli",
+        Row("ngd-moving-average", "NGD, bias-corrected moving average of the full Fisher", (2, 3, 2),
+            "bernoulli",
             "ngd", steps=3, settings={"ema": 0.75}),
         Row("ring-kfac-refresh", "RING with K-FAC built anew every second step", (2, 3, 2), "poisson", "ring",
             structure="kfac", steps=3, settings={"refresh": 2, "lr": 0.5}),
@@ -149,7 +150,8 @@ def _rows() -> list[Row]:
             "kfac", structure="kfac", steps=3),
         Row("kfac-baseline-monte-carlo", "K-FAC with drawn labels, decay", (2, 3, 2), "categorical", "kfac",
             structure="kfac", kind="monte_carlo", steps=3, settings={"weight_decay": 0.125}),
-        Row("kfac-deep", "K-FAC, three hidden layers", (2, 2, 2, 2, 2), "categorical", "kfac", structure="kfac",
+        Row("kfac-deep", "K-FAC, three hidden layers", (2, 2, 2, 2, 2), "categorical", "kfac",
+            structure="kfac",
             steps=2),
         Row("tridiagonal-deep", "Block-tridiagonal K-FAC, four layers", (2, 2, 2, 2, 2), "bernoulli", "ngd",
             structure="tridiagonal_kfac", examples=8, settings={"damping_kind": "factored"}),
@@ -170,30 +172,37 @@ def _rows() -> list[Row]:
             "sophia", steps=4, settings={"estimator": "hutchinson", "refresh": 2}),
         # Kalman.
         *[
-            Row(f"rkalman-{likelihood}", f"R-Kalman, full belief, {likelihood} likelihood", (2, 3, 2), likelihood,
+            Row(f"rkalman-{likelihood}", f"R-Kalman, full belief, {likelihood} likelihood", (2, 3, 2),
+                likelihood,
                 "rkalman", steps=3)
             for likelihood in likelihoods
         ],
-        Row("rkalman-implicit", "R-Kalman, implicit regularization", (2, 3, 2), "categorical", "rkalman", steps=2,
+        Row("rkalman-implicit", "R-Kalman, implicit regularization", (2, 3, 2), "categorical", "rkalman",
+            steps=2,
             settings={"rho": 0.5}),
-        Row("rkalman-explicit", "R-Kalman, explicit regularization", (2, 3, 2), "gaussian", "rkalman", steps=2,
+        Row("rkalman-explicit", "R-Kalman, explicit regularization", (2, 3, 2), "gaussian", "rkalman",
+            steps=2,
             settings={"rho": 0.25, "regularization": "explicit"}),
         Row("rkalman-forgetting-noise", "R-Kalman, forgetting and process noise", (2, 3, 2), "bernoulli",
             "rkalman", steps=3, settings={"forgetting": 0.875, "process_noise": 0.0625}),
         Row("rkalman-prior-forgetting", "R-Kalman, prior-preserving forgetting", (2, 3, 2), "gaussian",
-            "rkalman", steps=3, settings={"forgetting": 0.75, "forgetting_kind": "prior", "prior_variance": 2.0}),
+            "rkalman", steps=3, settings={"forgetting": 0.75, "forgetting_kind": "prior",
+                "prior_variance": 2.0}),
         Row("rkalman-increment", "R-Kalman, constant information increment", (2, 3, 2), "gaussian", "rkalman",
             steps=2, settings={"information_increment": 0.5, "forgetting": 0.875}),
-        Row("rkalman-block-diagonal", "R-Kalman, one block a layer", (2, 3, 2), "categorical", "rkalman", steps=3,
+        Row("rkalman-block-diagonal", "R-Kalman, one block a layer", (2, 3, 2), "categorical", "rkalman",
+            steps=3,
             settings={"belief": "block_diagonal", "rho": 0.25}),
         Row("rkalman-diagonal-covariance", "R-Kalman, diagonal belief, covariance projection", (2, 3, 2),
             "categorical", "rkalman", steps=3, settings={"belief": "diagonal", "projection": "covariance"}),
         Row("rkalman-diagonal-precision", "R-Kalman, diagonal belief, precision projection", (2, 3, 2),
             "categorical", "rkalman", steps=3,
             settings={"belief": "diagonal", "projection": "precision", "rho": 0.25}),
-        Row("rkalman-low-rank", "R-Kalman, low-rank belief that is truncated", (2, 3, 2), "gaussian", "rkalman",
+        Row("rkalman-low-rank", "R-Kalman, low-rank belief that is truncated", (2, 3, 2), "gaussian",
+            "rkalman",
             steps=3, settings={"belief": "low_rank", "rank": 4}),
-        Row("rkalman-low-rank-exact", "R-Kalman, low-rank belief with room for all rows", (2, 3, 2), "gaussian",
+        Row("rkalman-low-rank-exact", "R-Kalman, low-rank belief with room for all rows", (2, 3, 2),
+            "gaussian",
             "rkalman", examples=1, steps=3, settings={"belief": "low_rank", "rank": 8}),
         # Edges.
         Row("one-example", "A single example: every block of the Fisher is a Kronecker product", (2, 3, 2),
@@ -211,7 +220,8 @@ def _rows() -> list[Row]:
             change="kill", flags=("dead-relu", "rank-deficient")),
         Row("dead-relu-kfac", "A unit that is never active, K-FAC", (2, 3, 2), "gaussian", "ngd",
             structure="kfac", activation="relu", change="kill", flags=("dead-relu", "rank-deficient")),
-        Row("rank-deficient", "Equal examples, so the Fisher has the rank of one", (2, 3, 2), "gaussian", "ngd",
+        Row("rank-deficient", "Equal examples, so the Fisher has the rank of one", (2, 3, 2), "gaussian",
+            "ngd",
             change="repeat", flags=("rank-deficient",)),
         Row("near-zero-damping", "Damping 2^-30 on a singular Fisher", (2, 3, 2), "categorical", "ngd",
             settings={"damping": 2.0**-30}, flags=("near-zero-damping", "rank-deficient")),
@@ -224,7 +234,8 @@ def _rows() -> list[Row]:
         Row("float64-scale", "Inputs of size 2^100, squares beyond float32", (2, 2, 1), "gaussian", "ngd",
             activation="identity", x_scale=2.0**100, settings={"damping": 2.0**196},
             flags=("huge-scale", "float64-only")),
-        Row("small-variance", "A Gaussian with variance 2^-10", (2, 3, 2), "gaussian", "ring", variance=2.0**-10,
+        Row("small-variance", "A Gaussian with variance 2^-10", (2, 3, 2), "gaussian", "ring",
+            variance=2.0**-10,
             settings={"rho": 2.0**-10}, flags=("small-variance",)),
         Row("no-bias", "A network without biases", (3, 3, 2), "categorical", "ngd", structure="kfac",
             network={"bias": False}, flags=("no-bias",)),
@@ -252,7 +263,7 @@ def _rows() -> list[Row]:
             source="KFAC from scratch (arXiv 2507.05127): blocks of one example are Kronecker products"),
         Row("tutorial-deep-linear-regression", "KFAC from scratch: deep linear regression", (3, 3, 3, 2),
             "gaussian", "ngd", structure="kfac", activation="identity", examples=6, flags=("exact-kfac",),
-            source="KFAC from scratch (arXiv 2507.05127): K-FAC is exact in deep linear networks with squared loss"),
+            source="KFAC from scratch (arXiv 2507.05127): K-FAC is exact in linear networks, squared loss"),
         Row("tutorial-batch-size-one-empirical", "KFAC from scratch: batch size one, empirical", (3, 3, 2),
             "categorical", "ngd", structure="kfac", kind="empirical", examples=1, flags=("one-example",),
             source="KFAC from scratch (arXiv 2507.05127)"),
@@ -308,9 +319,7 @@ def build_cases(*, seed: int = SEED, ids: tuple[str, ...] | None = None) -> tupl
 
 
 def _with_expected(case: Case) -> Case:
-    from dataclasses import replace
-
-    expected = {name: np.ascontiguousarray(array) for name, array in reference(case).items()}
+    expected = {name: np.array(array, order="C") for name, array in reference(case).items()}
     return replace(case, expected=expected)
 
 
@@ -318,7 +327,7 @@ def _settings(row: Row) -> dict[str, Any]:
     unknown = set(row.settings) - set(SETTINGS[row.optimizer])
     if unknown:
         raise ValueError(f"{row.id}: {row.optimizer} has no settings {sorted(unknown)}")
-    return SETTINGS[row.optimizer] | row.settings
+    return SETTINGS[row.optimizer] | dict(row.settings)
 
 
 def _inputs(row: Row, seed: int) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def certify(case: Case, *, precision: int = 256) -> Case:
     implementation; rounded upwards.
     """
     bounds, reasons = error_bounds(case, precision=precision)
-    radii = {name: None if bound is None else bound * _MARGIN for name, bound in bounds.items()}
+    radii = {name: None if bound is None else np.asarray(bound * _MARGIN) for name, bound in bounds.items()}
     return replace(case, radii=radii, reasons=reasons)
 
 
@@ -50,7 +50,7 @@ def error_bounds(case: Case, *, precision: int = 256) -> tuple[dict[str, Any], d
 
 
 def uncertified(case: Case, *, precision: int = 320) -> list[str]:
-    """The names of the arrays that a new enclosure, at another precision, does not prove to be within their radius."""
+    """The names of the arrays that a new enclosure, at another precision, does not prove in their radius."""
     bounds, _ = error_bounds(case, precision=precision)
     return [
         name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ...arrays import namespace
-from ...curvature import Curvature, fisher
+from ...curvature import fisher
 from ...directions import regularized_gradient
 from .case import NATURAL, Case
 
@@ -45,8 +45,8 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "score_signals",
-        "D_{l,n} = C_n df_n/ds_l; C_n = S_n^T with S S^T = Om (expected), the gradients of the loss at M drawn "
-        "labels over sqrt(M) (monte_carlo), at the label (empirical)",
+        "D_{l,n} = C_n df_n/ds_l; C_n = S_n^T with S S^T = Om (expected), the gradients of the loss at M "
+        "drawn labels over sqrt(M) (monte_carlo), at the label (empirical)",
         "classical: factor of the output Fisher",
         ("outputs",),
         "(N, K', d_out) a layer",
@@ -63,7 +63,8 @@ STAGES: tuple[Stage, ...] = (
     Stage("fisher", "F = B^T B, a mean over examples", "classical: Amari 1998", ("score_rows",), "(P, P)"),
     Stage(
         "factors",
-        "A_l = (1/N) sum abar abar^T, G_l = (1/N) sum D^T D (kronecker_optimal: the pair nearest to the block)",
+        "A_l = (1/N) sum abar abar^T, G_l = (1/N) sum D^T D "
+        "(kronecker_optimal: the pair nearest to the block)",
         "classical: Martens and Grosse 2015; Van Loan and Pitsianis 1993",
         ("activations", "score_signals"),
         "A (d_in [+ 1])^2 and G (d_out)^2 a layer",
@@ -190,7 +191,7 @@ def reference(case: Case) -> dict[str, Any]:
     return {key: found[key] for name in wanted for key in found if key.split(".")[0] == name}
 
 
-def _curvature(case: Case, C: Curvature) -> dict[str, Any]:
+def _curvature(case: Case, C: Any) -> dict[str, Any]:
     found = {"curvature_product": C @ case.v}
     if case.damping:
         found["damped_solve"] = C.solve(case.v, damping=case.damping, damping_kind=case.damping_kind)

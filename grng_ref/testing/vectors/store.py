@@ -1,4 +1,4 @@
-"""Test vectors on disk: a manifest, and one safetensors file a case. Nothing is believed that was not verified."""
+"""Test vectors on disk: a manifest, and one safetensors file a case; nothing is believed unverified."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def save_cases(directory: str | os.PathLike[str], cases: Iterable[Case], *, seed
     FileExistsError, FileNotFoundError
         The directory exists; its parent does not.
     ValueError
-        Two cases of one id; an array of another dtype than float64 or int64; something that the schema refuses;
-        a file that does not read back as it was.
+        Two cases of one id; an array of another dtype than float64 or int64; something that the
+        schema refuses; a file that does not read back as it was.
     """
     target = Path(directory)
     if target.exists() or target.is_symlink():
@@ -144,9 +144,9 @@ def load_cases(directory: str | os.PathLike[str] | None = None) -> tuple[Case, .
     FileNotFoundError
         No manifest there.
     ValueError
-        A manifest that is no such manifest or of a newer major version; duplicate ids; a file that is missing,
-        leaves the directory, is a link, or differs from its checksum; a tensor that is missing, unknown, or of
-        another dtype or shape than the manifest says.
+        A manifest that is no such manifest or of a newer major version; duplicate ids; a file that is
+        missing, leaves the directory, is a link, or differs from its checksum; a tensor that is missing,
+        unknown, or of another dtype or shape than the manifest says.
     """
     folder = DEFAULT_SET if directory is None else Path(directory)
     manifest = read_manifest(folder)
@@ -178,9 +178,7 @@ def _check_manifest(manifest: Any, where: str) -> None:
     version = manifest.get("version") if isinstance(manifest, dict) else None
     major = str(version).split(".")[0]
     if major.isdigit() and int(major) > int(FORMAT_VERSION.split(".")[0]):
-        raise ValueError(
-            f"{where} has version {version}; this package reads up to {FORMAT_VERSION}: update it"
-        )
+        raise ValueError(f"{where} has version {version}; this package reads {FORMAT_VERSION}: update it")
     validator = _library("jsonschema").Draft202012Validator
     error = next(iter(validator(json.loads(_SCHEMA.read_text(encoding="utf-8"))).iter_errors(manifest)), None)
     if error is not None:
@@ -240,5 +238,6 @@ def _case(entry: dict[str, Any], tensors: dict[str, np.ndarray]) -> Case:
             f"case {entry['id']}: {odd} has neither a radius nor a reason, or a radius and no value"
         )
     parts["radii"] = {name: parts["radii"].get(name) for name in names}
-    described = {key: entry[key] for key in _DESCRIBED}
-    return Case(**described, **parts, flags=tuple(entry["flags"]), reasons=entry["reasons"])
+    described: dict[str, Any] = {key: entry[key] for key in _DESCRIBED}
+    arrays: dict[str, Any] = parts
+    return Case(**described, **arrays, flags=tuple(entry["flags"]), reasons=entry["reasons"])

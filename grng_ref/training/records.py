@@ -1,0 +1,159 @@
+"""Records of a run: one JSON object a line, written as it goes, cut back where a run is resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+SCHEMA = 1
+"""Version of the form of the lines; see docs/training.md."""
+
+
+class Record(NamedTuple):
+    """What a run looks like after ``step`` steps, and what the last of these steps did; plain numbers.
+
+    None stands for what there is not: no step before the first record, no validation set, no classes.
+    """
+
+    step: int  #: steps taken
+    epoch: float  #: passes over the training examples
+    loss: float  #: mean loss of all training examples, at the parameters after the step
+    accuracy: float | None  #: of all training examples
+    validation_loss: float | None
+    validation_accuracy: float | None
+    batch_loss: float | None  #: mean loss of the batch before the step
+    gradient_norm: float | None  #: of the batch before the step
+    damping: float | None  #: total damping of the solve, gradient regularization included
+    step_norm: float | None
+    solve_status: str | None  #: None where the optimizer solves no linear system
+    clipped: float | None  #: fraction of clipped entries
+    log_marginal: float | None  #: of the batch's labels under a belief
+    cosine: float | None  #: of the step with the exact damped natural step
+    pearson: float | None  #: correlation with it over the entries
+    gradient_evaluations: float | None  #: since the start; None where the optimizer does not say
+    seconds: float  #: spent in steps since the start, across resumptions
+
+
+def to_line(kind: str, fields: dict[str, Any]) -> str:
+    """One line of a records file; a number that is not finite is refused."""
+    return json.dumps({"kind": kind, **fields}, allow_nan=False) + "\n"
+
+
+class RecordFile:
+    """Appends lines to a file; `sync` puts them on the disk."""
+
+    def __init__(self, path: Path, *, append: bool) -> None:
+        self._file = path.open("ab" if append else "wb")
+
+    def write(self, kind: str, fields: dict[str, Any]) -> None:
+        """Write one line, whole, to the system."""
+        self._file.write(to_line(kind, fields).encode())
+        self._file.flush()
+
+    def sync(self) -> None:
+        """Return when the lines are on the disk."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class Records(NamedTuple):
+    """The content of a records file."""
+
+    run: dict[str, Any]  #: what the run was: optimizer, data, batches, environment
+    records: tuple[Record, ...]
+    status: str | None  #: None of a run that was killed or still goes on
+
+
+def read_records(path: str | os.PathLike[str]) -> Records:
+    """Read a records file; a last line without its end, which a killed run may leave, is left out.
+
+    Parameters
+    ----------
+    path : path
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    ValueError
+        A line that is none of this schema; the message gives its number.
+    """
+    run, records, status = None, [], None
+    for number, (_, line) in enumerate(_lines(Path(path).read_bytes()), 1):
+        kind, fields = parse_line(line, f"path {os.fspath(path)!r}, line {number}")
+        if (kind == "run") != (number == 1):
+            raise ValueError(f"path {os.fspath(path)!r} must begin with its one line of kind 'run'")
+        if kind == "run":
+            run = fields
+        elif kind == "record":
+            records.append(Record(**fields))
+        else:
+            status = str(fields["status"])
+    if run is None:
+        raise ValueError(f"path {os.fspath(path)!r} must begin with its one line of kind 'run', got none")
+    return Records(run, tuple(records), status)
+
+
+def parse_line(line: bytes, where: str) -> tuple[str, dict[str, Any]]:
+    """Kind and fields of a line, or a ValueError that says where it stands."""
+    try:
+        fields = json.loads(line)
+        kind = fields.pop("kind")
+        wanted = {"run": {"schema"}, "record": set(Record._fields), "end": {"status"}}[kind]
+        good = set(fields) == wanted if kind == "record" else wanted <= set(fields)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        good = False
+    if not good or (kind == "run" and fields["schema"] != SCHEMA):
+        raise ValueError(f"{where} must be a line of schema {SCHEMA}, got {line[:80]!r}")
+    return kind, fields
+
+
+def cut_back(path: Path, expected: Iterable[int]) -> tuple[Record, ...]:
+    """Cut the file behind the records of the expected steps, and return them.
+
+    What stands behind belongs to steps after the checkpoint, which the resumed run takes again, or is the
+    end that an earlier run wrote.
+
+    Raises
+    ------
+    ValueError
+        A record is missing, or the file is damaged before the last of them.
+    """
+    wanted = list(expected)
+    kept: list[Record] = []
+    end = 0
+    for number, (stop, line) in enumerate(_lines(path.read_bytes()), 1):
+        if len(kept) == len(wanted) and number > 1:
+            break
+        kind, fields = parse_line(line, f"records {str(path)!r}, line {number}")
+        if (kind == "run") != (number == 1):
+            break
+        if kind == "record":
+            if fields["step"] != wanted[len(kept)]:
+                break
+            kept.append(Record(**fields))
+        end = stop
+    if end == 0 or len(kept) != len(wanted):
+        missing = "its first line" if end == 0 else f"the record of step {wanted[len(kept)]}"
+        raise ValueError(
+            f"records must be those of the run that wrote the checkpoint, got {str(path)!r} without {missing}"
+        )
+    with path.open("r+b") as file:
+        file.truncate(end)
+    return tuple(kept)
+
+
+def _lines(content: bytes) -> list[tuple[int, bytes]]:
+    """The whole lines, each with the offset of its end."""
+    lines, end = [], 0
+    for line in content.splitlines(keepends=True):
+        end += len(line)
+        if line.endswith(b"\n"):
+            lines.append((end, line))
+    return lines
