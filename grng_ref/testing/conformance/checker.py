@@ -169,7 +169,9 @@ def _one(
         "expected": worst.expected,
     }
     bound = forward_bound(case, stage, got[0], expected[0], dtype) if not knobs else None
-    if worst.excess > 1.0:
+    # A tolerance wider than the array: the case amplifies roundings beyond what perturbations can say.
+    lost = 1.0 < worst.detectable < np.inf
+    if worst.excess > 1.0 and not lost:
         if bound is not None and bound[0]:
             verdict, reason = (
                 "accurate, not backward stable",
