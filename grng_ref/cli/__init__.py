@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from grng_ref.environment import require_extra
 
-from . import info, train, vectors
+from . import check, info, train, vectors
 
 if TYPE_CHECKING:
     import typer
 
-COMMANDS = (info, train, vectors)
+COMMANDS = (info, train, vectors, check)
 
 
 def main() -> None:

@@ -247,4 +247,5 @@ def test_public_methods_exist(owner):
 def test_batteries_are_public():
     from grng_ref import testing
 
-    assert set(testing.__all__) == {"check_belief", "check_curvature", "check_likelihood", "check_optimizer"}
+    batteries = {"check_belief", "check_curvature", "check_likelihood", "check_optimizer"}
+    assert set(testing.__all__) == batteries | {"check", "parametrize_with_vectors", "Report"}

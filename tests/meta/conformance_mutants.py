@@ -70,7 +70,7 @@ MUTANTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "norm of the sum": ("ring", ("rho-summed-gradient",)),
     "norm per layer": ("ring", ("rho-per-layer",)),
     "rho replaces damping": ("ring", ("rho-replaces-damping",)),
-    "step sign": ("steps", ("step-sign",)),
+    "step sign": ("steps", ("delta-subtracted",)),
     "lr left out": ("steps", ("lr-left-out",)),
     "lr twice": ("steps", ("lr-twice",)),
     "no momentum": ("kfac", ("momentum-none",)),
@@ -117,15 +117,35 @@ def groups() -> dict[str, list[Any]]:
     softmax = {"likelihood": "categorical"}
     return {
         "first": [random_case(i, "sgd") for i in (1, 2, 3)],
-        "natural": [random_case(i, "ngd", structure=s, damping_kind="exact") for i, s in ((1, "full"), (2, "kfac"), (6, "full"))],
-        "structured": [random_case(i, "ngd", structure=s, damping_kind="exact") for i, s in ((1, "kfac"), (2, "full"), (6, "full"))],
-        "gaussian": [random_case(i, "ngd", "gaussian", structure="full", damping_kind="exact") for i in (1, 2, 6)],
-        "softmax": [random_case(i, "ngd", kind="expected", structure="full", damping_kind="exact", **softmax) for i in (1, 2, 6)],
-        "expected": [random_case(i, "ngd", kind="expected", structure="full", damping_kind="exact") for i in (1, 2, 6)],
-        "empirical": [random_case(i, "ngd", kind="empirical", structure="full", damping_kind="exact") for i in (1, 2, 6)],
-        "monte_carlo": [random_case(i, "ngd", kind="monte_carlo", structure="full", damping_kind="exact") for i in (1, 2, 6)],
+        "natural": [
+            random_case(i, "ngd", structure=s, damping_kind="exact")
+            for i, s in ((1, "full"), (2, "kfac"), (6, "full"))
+        ],
+        "structured": [
+            random_case(i, "ngd", structure=s, damping_kind="exact")
+            for i, s in ((1, "kfac"), (2, "full"), (6, "full"))
+        ],
+        "gaussian": [
+            random_case(i, "ngd", "gaussian", structure="full", damping_kind="exact") for i in (1, 2, 6)
+        ],
+        "softmax": [
+            random_case(i, "ngd", kind="expected", structure="full", damping_kind="exact", **softmax)
+            for i in (1, 2, 6)
+        ],
+        "expected": [
+            random_case(i, "ngd", kind="expected", structure="full", damping_kind="exact") for i in (1, 2, 6)
+        ],
+        "empirical": [
+            random_case(i, "ngd", kind="empirical", structure="full", damping_kind="exact") for i in (1, 2, 6)
+        ],
+        "monte_carlo": [
+            random_case(i, "ngd", kind="monte_carlo", structure="full", damping_kind="exact")
+            for i in (1, 2, 6)
+        ],
         "kfac": [random_case(i, "kfac", kind="expected", refresh=r) for i, r in ((1, 1), (2, 2), (5, 1))],
-        "kfac exact": [random_case(i, "ngd", kind="expected", structure="kfac", damping_kind="exact") for i in (1, 2, 6)],
+        "kfac exact": [
+            random_case(i, "ngd", kind="expected", structure="kfac", damping_kind="exact") for i in (1, 2, 6)
+        ],
         "reng": [random_case(i, "reng", structure="full", damping_kind="exact") for i in (1, 2, 6)],
         "ring": [random_case(i, "ring", structure="full", damping_kind="exact") for i in (1, 2, 6)],
         "steps": [random_case(1, "sgd"), random_case(2, "kfac"), random_case(3, "adamw")],

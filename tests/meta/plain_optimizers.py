@@ -1,7 +1,7 @@
-"""A plain NumPy implementation of every stage, from the definitions, with planted defects that can be switched on.
+"""A plain NumPy implementation of every stage, from the definitions, with planted defects to switch on.
 
-It shares no code with the package: its own network, likelihoods, Fisher, solves and filters. `Plain("name")` has the
-defect of that name, `Plain()` is right.
+It shares no code with the package: its own network, likelihoods, Fisher, solves and filters. `Plain("name")`
+has the defect of that name, `Plain()` is right.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ def _sigmoid(z: Any) -> Any:
 
 ACT = {
     "tanh": (np.tanh, lambda s: 4.0 * _sigmoid(2.0 * s) * _sigmoid(-2.0 * s)),
-    "relu": (lambda s: np.where(np.real(s) > 0, s, 0 * s), lambda s: np.where(np.real(s) > 0, 1.0 + 0 * s, 0 * s)),
+    "relu": (
+        lambda s: np.where(np.real(s) > 0, s, 0 * s),
+        lambda s: np.where(np.real(s) > 0, 1.0 + 0 * s, 0 * s),
+    ),
     "softplus": (lambda s: np.log1p(np.exp(-np.sqrt(s * s))) + np.where(np.real(s) > 0, s, 0 * s), _sigmoid),
     "sigmoid": (_sigmoid, lambda s: _sigmoid(s) * _sigmoid(-s)),
 }
@@ -108,7 +111,10 @@ class Net:
             F = np.broadcast_to(eye / self.s2, (len(f), K, K)).copy()
             F = 2.0 * F if self.defect == "no half, Fisher too" else F
         elif self.like == "categorical":
-            F = p[:, :, None] * eye - (0.0 if self.defect == "no p p^T" else 1.0) * p[:, :, None] * p[:, None, :]
+            F = (
+                p[:, :, None] * eye
+                - (0.0 if self.defect == "no p p^T" else 1.0) * p[:, :, None] * p[:, None, :]
+            )
         elif self.like == "bernoulli":
             F = (p * (1 - p))[:, :, None] * eye
         else:
@@ -124,7 +130,9 @@ class Net:
     def root(self, f: Any) -> Any:
         if self.like == "categorical" and self.defect is None:
             s = np.sqrt(self.mean(f))
-            return s[:, :, None] * np.eye(f.shape[1], dtype=f.dtype) - self.mean(f)[:, :, None] * s[:, None, :]
+            return (
+                s[:, :, None] * np.eye(f.shape[1], dtype=f.dtype) - self.mean(f)[:, :, None] * s[:, None, :]
+            )
         w, V = np.linalg.eigh(self.om(f))
         return V * np.sqrt(np.maximum(w, 0))[:, None, :]
 
@@ -138,10 +146,13 @@ class At:
         self.inputs, self.pre = net.run(theta, batch.x)
         self.f, self.K = self.pre[-1], self.pre[-1].shape[1]
         kind = case.curvature["kind"]
-        kind = {"empirical for the kind": "empirical", "expected for the kind": "expected"}.get(self.defect or "", kind)
+        kind = {"empirical for the kind": "empirical", "expected for the kind": "expected"}.get(
+            self.defect or "", kind
+        )
         self.kind, self.samples = kind, batch.samples if batch.samples is not None else case.samples
         self.reduction = {"sum": self.N, "sum everywhere": self.N, "mean over outputs": 1 / self.K}.get(
-            self.defect or "", 1.0)
+            self.defect or "", 1.0
+        )
 
     def loss(self) -> Any:
         return self.reduction * np.mean(self.net.losses(self.f, self.y))
@@ -152,7 +163,11 @@ class At:
         y = self.y if y is None else y
         d = self.net.dloss(pre[-1], y)[:, None, :] / self.N
         rows = self.net.rows(inputs, self.net.back(theta, pre, d))
-        return self.reduction * np.sum(rows, axis=(0, 1)) * (1 / self.N if self.defect == "gradient over N" else 1)
+        return (
+            self.reduction
+            * np.sum(rows, axis=(0, 1))
+            * (1 / self.N if self.defect == "gradient over N" else 1)
+        )
 
     def g(self) -> Any:
         g = self.grad()
@@ -184,8 +199,12 @@ class At:
             M = len(self.samples)
             d = np.stack([self.net.dloss(self.f, s) for s in self.samples], axis=1)
             d = d / math.sqrt(1 if self.defect == "draws summed" else M)
-        scale = {"Fisher sum": self.N, "sum everywhere": self.N, "Fisher over K": 1 / self.K,
-                 "Fisher over N": 1 / self.N}.get(self.defect or "", 1.0)
+        scale = {
+            "Fisher sum": self.N,
+            "sum everywhere": self.N,
+            "Fisher over K": 1 / self.K,
+            "Fisher over N": 1 / self.N,
+        }.get(self.defect or "", 1.0)
         return self.net.back(self.theta, self.pre, d * math.sqrt(scale))
 
     def B(self) -> Any:
@@ -208,8 +227,11 @@ class At:
         if structure == "kfac" and self.defect != "block diagonal for K-FAC":
             return self.AG()
         F = self.B().T @ self.B()
-        if structure == "kfac" or structure == "block_diagonal" or (
-                self.defect == "cross terms missing" and structure == "full"):
+        if (
+            structure == "kfac"
+            or structure == "block_diagonal"
+            or (self.defect == "cross terms missing" and structure == "full")
+        ):
             mask, i = np.zeros_like(F), 0
             for m in self.net.matrices(self.theta):
                 mask[i : i + m.size, i : i + m.size] = 1
@@ -238,17 +260,27 @@ def product(C: Any, v: Any, defect: str | None) -> Any:
 
 
 def solve(C: Any, v: Any, a: float, kind: str, defect: str | None, N: int) -> Any:
-    a = {"damping left out": 0.0, "damping twice": 2 * a, "damping squared": a * a, "damping root": a**0.5,
-         "damping times N": N * a}.get(defect or "", a)
+    a = {
+        "damping left out": 0.0,
+        "damping twice": 2 * a,
+        "damping squared": a * a,
+        "damping root": a**0.5,
+        "damping times N": N * a,
+    }.get(defect or "", a)
     if isinstance(C, list):
-        kind = {"damping on the product": "exact", "damping on the factors": "factored"}.get(defect or "", kind)
+        kind = {"damping on the product": "exact", "damping on the factors": "factored"}.get(
+            defect or "", kind
+        )
         if kind == "exact":
+
             def apply(A: Any, G: Any, V: Any) -> Any:
                 M = np.kron(A, G) if defect == "A kron G" else np.kron(G, A)
                 return np.linalg.solve(M + a * np.eye(len(M), dtype=v.dtype), V.ravel())
         else:
+
             def apply(A: Any, G: Any, V: Any) -> Any:
-                pi, r = math.sqrt(np.trace(A) / len(A) / (np.trace(G) / len(G))), math.sqrt(a)
+                r, dead = math.sqrt(a), np.trace(A) * np.trace(G) == 0  # a layer that nothing reaches
+                pi = 1.0 if dead else math.sqrt(np.trace(A) / len(A) / (np.trace(G) / len(G)))
                 if defect == "no pi":
                     pi = 1.0
                 if defect == "pi inverted":
@@ -266,10 +298,11 @@ def solve(C: Any, v: Any, a: float, kind: str, defect: str | None, N: int) -> An
                 if defect == "A kron G":
                     return np.linalg.solve(np.kron(R, L), V.ravel())
                 return np.linalg.solve(R, np.linalg.solve(L, V).T).T
+
         return kron_apply(C, v, apply)
     if defect == "null space dropped":
         w, V = np.linalg.eigh(C)
-        keep = w > 1e-9 * w.max()
+        keep = w > 1e-11 * w.max()
         return V[:, keep] @ ((V[:, keep].T @ v) / (w[keep] + a))
     D = np.diag(np.diag(C)) if defect == "multiplicative damping" else np.eye(len(v), dtype=v.dtype)
     return np.linalg.solve(C + a * D, v)
@@ -292,7 +325,9 @@ class Plain:
     def batch(self, case: Any, k: int) -> Any:
         b = case.batch(k)
         if self.defect == "float32 inside":
-            b = b._replace(x=b.x.astype(np.float32), y=b.y if b.y.dtype.kind == "i" else b.y.astype(np.float32))
+            b = b._replace(
+                x=b.x.astype(np.float32), y=b.y if b.y.dtype.kind == "i" else b.y.astype(np.float32)
+            )
         return b
 
     def order(self, case: Any, v: Any) -> Any:
@@ -358,7 +393,9 @@ class Plain:
 
     def reg(self, at: At, rho: float) -> Any:
         g = at.g()
-        rho = {"rho sign": -rho, "rho half": rho / 2, "rho twice": 2 * rho, "rho dropped": 0.0}.get(self.defect or "", rho)
+        rho = {"rho sign": -rho, "rho half": rho / 2, "rho twice": 2 * rho, "rho dropped": 0.0}.get(
+            self.defect or "", rho
+        )
         H = at.hvp(g)
         if self.defect == "gradient of the norm":
             H = H / np.linalg.norm(g)
@@ -383,7 +420,8 @@ class Plain:
         if key not in self._memo:
             name = case.optimizer["name"]
             run = {"sgd": self.sgd, "adamw": self.adamw, "sophia": self.sophia, "rkalman": self.kalman}.get(
-                name, self.natural)
+                name, self.natural
+            )
             self._memo[key] = run(case)
         return self._memo[key]
 
@@ -416,7 +454,9 @@ class Plain:
                 memory["avg"] = [np.eye(len(m)) if D == "EMA from I" else 0 * m for m in parts]
             memory["avg"] = [beta * s + (1 - beta) * m for s, m in zip(memory["avg"], parts, strict=True)]
             corr = 1 - beta ** memory["n"]
-            corr = {"EMA uncorrected": 1.0, "EMA from I": 1.0, "EMA corrected twice": corr**2}.get(D or "", corr)
+            corr = {"EMA uncorrected": 1.0, "EMA from I": 1.0, "EMA corrected twice": corr**2}.get(
+                D or "", corr
+            )
             new = [m / corr for m in memory["avg"]]
             return [(new[i], new[i + 1]) for i in range(0, len(new), 2)] if isinstance(C, list) else new[0]
 
@@ -433,15 +473,23 @@ class Plain:
             v = self.reg(at, rho) if o["name"] == "reng" else g
             if o["name"] == "ring":
                 n2 = float(g @ g)
-                extra = {"norm for its square": rho * n2**0.5, "rho dropped": 0.0, "rho half": rho * n2 / 2,
-                         "rho twice": 2 * rho * n2, "mean square for the norm": rho * n2 / len(g),
-                         "norm of the sum": rho * n2 * at.N**2, "rho sign": -rho * n2}.get(D or "", rho * n2)
+                extra = {
+                    "norm for its square": rho * n2**0.5,
+                    "rho dropped": 0.0,
+                    "rho half": rho * n2 / 2,
+                    "rho twice": 2 * rho * n2,
+                    "mean square for the norm": rho * n2 / len(g),
+                    "norm of the sum": rho * n2 * at.N**2,
+                    "rho sign": -rho * n2,
+                }.get(D or "", rho * n2)
                 a = extra if D == "rho replaces damping" else a + extra
                 if D == "norm per layer":
                     M = C if not isinstance(C, list) else None
                     if M is None:
                         raise NotImplementedError
-                    diag = np.concatenate([np.full(m.size, o["damping"] + rho * np.sum(m**2)) for m in at.net.matrices(g)])
+                    diag = np.concatenate(
+                        [np.full(m.size, o["damping"] + rho * np.sum(m**2)) for m in at.net.matrices(g)]
+                    )
                     d = np.linalg.solve(M + np.diag(diag), v)
                 else:
                     d = solve(C, v, a, o["damping_kind"] or "exact", D, at.N)
@@ -454,7 +502,9 @@ class Plain:
                     moved = (1 - o["momentum"]) * moved
                 moved = moved + o["momentum"] * memory.get("last", 0 * moved)
             memory["last"] = moved
-            w = {"no weight decay": 0.0, "decay without lr": o["weight_decay"]}.get(D or "", o["lr"] * o["weight_decay"])
+            w = {"no weight decay": 0.0, "decay without lr": o["weight_decay"]}.get(
+                D or "", o["lr"] * o["weight_decay"]
+            )
             return moved - w * theta
 
         return self.collect(case, step)
@@ -487,7 +537,8 @@ class Plain:
                 c2 = 1.0
             bottom = np.sqrt(m["v"] / c2 + o["eps"]) if D == "eps inside" else np.sqrt(m["v"] / c2) + o["eps"]
             w = {"no weight decay": 0.0, "decay coupled": 0.0, "decay without lr": o["weight_decay"]}.get(
-                D or "", o["lr"] * o["weight_decay"])
+                D or "", o["lr"] * o["weight_decay"]
+            )
             eta = {"lr left out": 1.0, "lr twice": o["lr"] ** 2}.get(D or "", o["lr"])
             return -eta * (m["m"] / c1) / bottom - w * theta
 
@@ -499,7 +550,9 @@ class Plain:
         def step(k: int, theta: Any, at: At) -> Any:
             b1, b2 = (o["beta2"], o["beta1"]) if D == "betas swapped" else (o["beta1"], o["beta2"])
             m["m"] = b1 * m["m"] + (1 - b1) * at.g()
-            if k % (1 if D == "refresh ignored" else o["refresh"]) == 0 and not (D == "never refreshed" and k):
+            if k % (1 if D == "refresh ignored" else o["refresh"]) == 0 and not (
+                D == "never refreshed" and k
+            ):
                 b = self.batch(case, k)
                 if o["estimator"] == "hutchinson":
                     if b.probes is None:
@@ -507,7 +560,9 @@ class Plain:
                     est = np.mean([u * at.hvp(u) for u in b.probes], axis=0)
                 else:
                     s = b.samples if b.samples is not None else case.samples
-                    est = (1 if D == "Bartlett without N" else at.N) * np.mean([at.grad(y=y) ** 2 for y in s], axis=0)
+                    est = (1 if D == "Bartlett without N" else at.N) * np.mean(
+                        [at.grad(y=y) ** 2 for y in s], axis=0
+                    )
                 m["h"] = b2 * m["h"] + (1 - b2) * est
             gamma = 1.0 if D == "gamma left out" else o["gamma"]
             r = m["m"] / np.maximum(gamma * m["h"], o["eps"])

@@ -1,1 +1,26 @@
-"""The checker of foreign implementations: adapters, verdicts, diagnosis."""
+"""The checker of foreign implementations: adapters, verdicts from conditioning and dtype, diagnosis.
+
+`check` compares what an adapter returns with test vectors, stage by stage; see ``docs/conformance.md``.
+"""
+
+from .adapter import ResultFiles, load_adapter
+from .checker import check, parametrize_with_vectors
+from .hypotheses import HYPOTHESES, Hypothesis
+from .report import Check, Diagnosis, Report
+from .separate import Separation, separation
+from .verdicts import VERDICTS
+
+__all__ = [
+    "HYPOTHESES",
+    "VERDICTS",
+    "Check",
+    "Diagnosis",
+    "Hypothesis",
+    "Report",
+    "ResultFiles",
+    "Separation",
+    "check",
+    "load_adapter",
+    "parametrize_with_vectors",
+    "separation",
+]

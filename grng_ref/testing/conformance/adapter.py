@@ -20,10 +20,10 @@ STAGE_NAMES = tuple(stage.name for stage in STAGES)
 class CaseView:
     """A case as an adapter sees it: inputs in its library and dtype, the settings as numbers.
 
-    ``theta``, ``x``, ``y``, ``v``, ``samples``, ``probes`` and ``layers``, a list of pairs ``(W, b)``, b None without
-    bias; ``batch(step)`` with ``.x .y .samples .probes``; every setting of the optimizer by its name (``lr``,
-    ``damping``, ``rho``, ...; None where the case has none); ``network``, ``likelihood``, ``curvature``, ``optimizer``,
-    ``steps``, ``id``, ``flags``.
+    ``theta``, ``x``, ``y``, ``v``, ``samples``, ``probes`` and ``layers``, a list of pairs ``(W, b)``, b None
+    without bias; ``batch(step)`` with ``.x .y .samples .probes``; every setting of the optimizer by its name
+    (``lr``, ``damping``, ``rho``, ...; None where the case has none); ``network``, ``likelihood``,
+    ``curvature``, ``optimizer``, ``steps``, ``id``, ``flags``.
     """
 
     def __init__(self, case: Any, library: str, dtype: str) -> None:
@@ -107,7 +107,7 @@ def submitted(adapter: Any, case: Any, view: CaseView | None, stage: str) -> tup
         stored = adapter.results(case)
         if any(name not in stored for name in names):
             return None
-        return tuple(_host(stored[name]) for name in names)
+        return tuple(_shaped(stage, _host(stored[name])) for name in names)
     method = getattr(adapter, stage, None)
     if method is None:
         return None
@@ -129,7 +129,12 @@ def _arrays(case: Any, stage: str, result: Any, count: int) -> tuple[Any, ...]:
         return tuple(flat)
     if stage in ("activations", "score_signals"):
         return tuple(_host(part) for part in result)
-    return (_host(result),)
+    return (_shaped(stage, _host(result)),)
+
+
+def _shaped(stage: str, array: Any) -> Any:
+    """A loss of one entry is a number."""
+    return array.reshape(()) if stage == "loss" and array.size == 1 else array
 
 
 def _flat(result: Any) -> Any:

@@ -42,8 +42,8 @@ def check(
     Parameters
     ----------
     adapter : object
-        With one method a stage that it implements, ``def gradient(self, case)``; attributes ``library``, ``dtype``,
-        ``conventions`` and ``expected_failures`` are optional. Or a `ResultFiles`.
+        With one method a stage that it implements, ``def gradient(self, case)``; attributes ``library``,
+        ``dtype``, ``conventions`` and ``expected_failures`` are optional. Or a `ResultFiles`.
     cases : iterable of Case, optional
         The shipped ones unless given.
     stages : iterable of str, optional
@@ -70,7 +70,8 @@ def check(
     if unknown:
         raise ValueError(f"stages must be among {', '.join(STAGE_NAMES)}, got {', '.join(unknown)}")
     library, dtype, conventions, expected_failures = settings_of(adapter)
-    knobs, cache = declared_knobs(conventions), {}
+    knobs = declared_knobs(conventions)
+    cache: dict[Any, Any] = {}
     checks, submissions, planned = [], [], 0
     for case in cases:
         offered = [stage for stage in case.stages if stage in wanted and _offers(adapter, stage)]
@@ -102,7 +103,7 @@ def check(
             for c in checks
         ]
     return Report(
-        name or getattr(adapter, "name", type(adapter).__name__),
+        name or str(getattr(adapter, "name", type(adapter).__name__)),
         dtype,
         library,
         dict(conventions),
@@ -123,6 +124,8 @@ def expected_arrays(case: Any, stage: str, knobs: Any) -> tuple[Any, ...]:
     )
     if knobs:
         plain = Replay(case, knobs).stage(stage)
+    if stage == "loss":
+        plain = tuple(np.reshape(one, ()) for one in plain)
     return comparable(stage, plain, case.x.shape[0])
 
 
@@ -166,7 +169,9 @@ def _one(
         "expected": worst.expected,
     }
     bound = forward_bound(case, stage, got[0], expected[0], dtype) if not knobs else None
-    if worst.excess > 1.0:
+    # A tolerance wider than the array: the case amplifies roundings beyond what perturbations can say.
+    lost = 1.0 < worst.detectable < np.inf
+    if worst.excess > 1.0 and not lost:
         if bound is not None and bound[0]:
             verdict, reason = (
                 "accurate, not backward stable",

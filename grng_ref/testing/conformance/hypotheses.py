@@ -226,6 +226,7 @@ def _table() -> tuple[Hypothesis, ...]:
     add("hvp-residual-term", "the Hessian product lacks its Gauss-Newton term", hvp="residual term alone")
     add("not-preconditioned", "the gradient is not preconditioned", place="gradient not preconditioned")
     add("step-sign", "the step has the wrong sign", step="sign")
+    add("delta-subtracted", "the whole step, weight decay included, is subtracted", applied="negated")
     add("lr-left-out", "the step size is left out", step="lr left out")
     add("lr-twice", "the step size is applied twice", step="lr twice")
     for how in ("none", "dampened", "nesterov"):

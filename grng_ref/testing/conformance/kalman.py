@@ -17,7 +17,7 @@ def kalman_path(replay: Any, settings: dict[str, Any]) -> tuple[list[Any], Any]:
         raise NotApplicable
     theta, p = replay.theta, replay.theta.shape[0]
     p0 = {"inverted": 1.0 / settings["prior_variance"], "squared": settings["prior_variance"] ** 2}.get(
-        knobs.get("prior"), settings["prior_variance"]
+        str(knobs.get("prior")), settings["prior_variance"]
     )
     Y, start, deltas, reported = np.eye(p) / p0, theta, [], None
     for step in range(replay.case.steps):
@@ -80,7 +80,7 @@ def _update(view: View, Y: Any, settings: Any, knobs: Knobs, noise: Any) -> tupl
     n = view.outputs.shape[0]
     explicit = settings["regularization"] == "explicit"
     rho, eye = settings["rho"], np.eye(Y.shape[0])
-    times = {"mean information": 1.0, "double": 2.0 * n}.get(knobs.get("count"), float(n))
+    times = {"mean information": 1.0, "double": 2.0 * n}.get(str(knobs.get("count")), float(n))
     seen = times * (view.rows.T @ view.rows)
     g = (1.0 if knobs.get("count") == "mean gradient" else n) * view.gradient
     if knobs.get("count") == "double":

@@ -35,7 +35,7 @@ def places(problem: Problem, layout: str) -> Any:
     weights = [m[:, :-1] if bias else m for m in layers]
     biases = [m[:, -1] if bias else m[:, :0].ravel() for m in layers]
     pairs = list(zip(weights, biases, strict=True))
-    parts: list[Any] = {
+    builders: dict[str, Any] = {
         "bias first": lambda: [
             np.concatenate([b.reshape(-1, 1), W], axis=1) if bias else W for W, b in pairs
         ],
@@ -46,7 +46,8 @@ def places(problem: Problem, layout: str) -> Any:
         "transposed, separate": lambda: [part for W, b in pairs for part in (W.T, b)],
         "transposed, bias first": lambda: [part for W, b in pairs for part in (b, W.T)],
         "no bias": lambda: weights,
-    }[layout]()
+    }
+    parts = builders[layout]()
     return np.concatenate([np.asarray(part).ravel() for part in parts]).astype(int)
 
 

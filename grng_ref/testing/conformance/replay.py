@@ -43,6 +43,7 @@ class Replay:
 
     @cached_property
     def first(self) -> View:
+        """What the first step sees."""
         return self.view(self.theta, 0)
 
     @cached_property
@@ -112,6 +113,7 @@ class Replay:
 
     @property
     def v(self) -> Any:
+        """The vector of products and solves."""
         return np.asarray(self.case.v, dtype=np.float64)
 
     def _damped_solve(self) -> Any:

@@ -42,8 +42,8 @@ class Check:
 class Diagnosis:
     """What explains the failures.
 
-    ``status``: ``"named"`` (one cause), ``"set"`` (several that the data cannot tell apart), ``"none"`` (none of the
-    table), ``"nothing to explain"``.
+    ``status``: ``"named"`` (one cause), ``"set"`` (several that the data cannot tell apart), ``"none"`` (none
+    of the table), ``"nothing to explain"``.
     """
 
     status: str

@@ -125,7 +125,7 @@ class Average:
         return self.used
 
     def _averaged(self, new: Any) -> Any:
-        beta, how = self.beta, self.knobs.get("ema")
+        beta, how = float(self.beta or 0.0), self.knobs.get("ema")
         self.count += 1
         if self.sum is None:
             identity = _mapped(lambda M: np.eye(M.shape[0]), new)
@@ -220,6 +220,11 @@ def _per_layer(
     return np.linalg.solve(noise.symmetric(M + np.diag(a + rho * squares)), noise.entries(v))
 
 
+def applied(delta: Any, knobs: Knobs) -> Any:
+    """The step as it is added to theta."""
+    return -delta if knobs.get("applied") == "negated" else delta
+
+
 def natural_path(replay: Any, settings: dict[str, Any]) -> Any:
     """Deltas of every step of NGD, RING, RENG, K-FAC."""
     knobs, noise = replay.knobs, replay.noise
@@ -232,18 +237,16 @@ def natural_path(replay: Any, settings: dict[str, Any]) -> Any:
         C = older if knobs.get("refresh") == "one step late" and older is not None else current
         older = current
         d = natural_direction(view, C, settings, knobs, noise)
-        deltas.append(_moved(settings, knobs, d, view.gradient, theta, previous))
-        previous = deltas[-1][1]
-        theta = theta + deltas[-1][0]
-    return [delta for delta, _ in deltas]
+        delta, previous = _moved(settings, knobs, d, theta, previous)
+        deltas.append(applied(delta, knobs))
+        theta = theta + deltas[-1]
+    return deltas
 
 
-def _moved(
-    settings: dict[str, Any], knobs: Knobs, d: Any, g: Any, theta: Any, previous: Any
-) -> tuple[Any, Any]:
+def _moved(settings: dict[str, Any], knobs: Knobs, d: Any, theta: Any, previous: Any) -> tuple[Any, Any]:
     lr, mu, decay = settings["lr"], settings["momentum"], settings["weight_decay"]
     sign = 1.0 if knobs.get("step") == "sign" else -1.0
-    eta = {"lr left out": 1.0, "lr twice": lr * lr}.get(knobs.get("step"), lr)
+    eta = {"lr left out": 1.0, "lr twice": lr * lr}.get(str(knobs.get("step")), lr)
     how = knobs.get("momentum")
     moved = sign * eta * d
     if previous is not None and how != "none":
@@ -253,7 +256,7 @@ def _moved(
     delta = (
         moved + mu * moved - mu * (previous if previous is not None else 0.0) if how == "nesterov" else moved
     )
-    weight = {"none": 0.0, "without lr": decay, "sign": -lr * decay}.get(knobs.get("decay"), lr * decay)
+    weight = {"none": 0.0, "without lr": decay, "sign": -lr * decay}.get(str(knobs.get("decay")), lr * decay)
     total = delta - weight * theta if decay > 0.0 else delta
     return total, (total if knobs.get("decay") == "in momentum" else moved)
 
@@ -266,7 +269,7 @@ def sgd_path(replay: Any, settings: dict[str, Any]) -> Any:
     for step in range(replay.case.steps):
         view = replay.view(theta, step)
         decay = {"none": 0.0, "sign": -settings["weight_decay"]}.get(
-            knobs.get("decay"), settings["weight_decay"]
+            str(knobs.get("decay")), settings["weight_decay"]
         )
         v = view.gradient + (0.0 if knobs.get("decay") == "decoupled" else decay) * theta
         if knobs.get("momentum") == "none":
@@ -278,13 +281,13 @@ def sgd_path(replay: Any, settings: dict[str, Any]) -> Any:
         delta = -_eta(lr, knobs) * (v + mu * buffer if nesterov and mu > 0 else buffer)
         if knobs.get("decay") == "decoupled":
             delta = delta - lr * decay * theta
-        deltas.append(replay.noise.entries(delta))
+        deltas.append(applied(replay.noise.entries(delta), knobs))
         theta = theta + deltas[-1]
     return deltas
 
 
 def _eta(lr: float, knobs: Knobs) -> float:
-    return {"lr left out": 1.0, "lr twice": lr * lr, "sign": -lr}.get(knobs.get("step"), lr)
+    return {"lr left out": 1.0, "lr twice": lr * lr, "sign": -lr}.get(str(knobs.get("step")), lr)
 
 
 def adamw_path(replay: Any, settings: dict[str, Any]) -> Any:
@@ -307,9 +310,10 @@ def adamw_path(replay: Any, settings: dict[str, Any]) -> Any:
         if knobs.get("eps") == "uncorrected root":
             scale = (np.sqrt(s) + eps) / math.sqrt(second)
         weight = {"none": 0.0, "coupled": 0.0, "without lr": decay, "sign": -lr * decay}.get(
-            decay_how, lr * decay
+            str(decay_how), lr * decay
         )
         deltas.append(replay.noise.entries(-_eta(lr, knobs) * (m / first / scale) - weight * theta))
+        deltas[-1] = applied(deltas[-1], knobs)
         theta = theta + deltas[-1]
     return deltas
 
@@ -337,6 +341,7 @@ def sophia_path(replay: Any, settings: dict[str, Any]) -> Any:
         deltas.append(
             replay.noise.entries(-_eta(lr, knobs) * step_part) - lr * settings["weight_decay"] * theta
         )
+        deltas[-1] = applied(deltas[-1], knobs)
         theta = theta + deltas[-1]
     return deltas
 

@@ -1,8 +1,8 @@
 """Tolerances from the sensitivity of the problem, and the verdict on one stage of one case.
 
 ``tolerance = FACTOR eps (s + FLOOR rms(s)) + radius``, entry by entry. s is the root mean square, over seeded
-directions, of what relative perturbations of one eps do to the entry: of theta, x, v, every activation and its
-derivative, score signals, score rows, and, by their norm, every matrix that is solved with.
+directions, of what relative perturbations of one eps do to the entry: of theta, x, v, every activation and
+its derivative, score signals, score rows, and, by their norm, every matrix that is solved with.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .view import Knobs, NotApplicable
 
 FACTOR = 64.0
 """Roundings that the perturbations do not count: sums of some tens of terms, one after the other. Measured
-over random cases in both dtypes, correct implementations stay under a tenth of it (benchmarks/conformance.py)."""
+over random cases in both dtypes: see benchmarks/conformance.py alarms."""
 
 FLOOR = 0.1
 """An entry may be hit by the roundings of its neighbours: their root mean square counts a tenth."""

@@ -39,7 +39,7 @@ SCALES: dict[str, Callable[[int, int], float]] = {
 }
 
 
-class NotApplicable(Exception):
+class NotApplicable(Exception):  # noqa: N818  it is no error
     """A change that says nothing of this case."""
 
 
@@ -136,7 +136,7 @@ def perturbed(problem: Problem, knobs: Knobs, noise: Noise) -> Problem:
         act.first if flat else lambda s: noise.absolute(act.first(s)),
         act.second if flat else lambda s: noise.absolute(act.second(s)),
     )
-    likelihood = problem.likelihood
+    likelihood: Any = problem.likelihood
     if "variance" in knobs and hasattr(likelihood, "variance"):
         likelihood = dataclasses.replace(likelihood, variance=knobs["variance"](likelihood.variance))
     changed: Any = _Likelihood(likelihood, knobs, noise)
@@ -182,14 +182,17 @@ class View:
 
     @cached_property
     def outputs(self) -> Any:
+        """The network outputs f (N, K)."""
         return self.problem.outputs(self.theta, self.x)
 
     @cached_property
     def loss(self) -> Any:
+        """The loss."""
         return self.scale("loss.scale") * self.problem.loss(self.theta, self.x, self.y)
 
     @cached_property
     def gradient(self) -> Any:
+        """The gradient (P,)."""
         g = self.problem.gradient(self.theta, self.x, self.y)
         if self.bias is not None:
             g = np.where(bias_places(self.problem), 0.0, g)
@@ -203,6 +206,7 @@ class View:
 
     @cached_property
     def jacobian(self) -> Any:
+        """df/dtheta (N, K, P)."""
         return self._without_bias(self.noise.entries(self.problem.jacobian(self.theta, self.x)))
 
     def hvp(self, v: Any) -> Any:
@@ -224,6 +228,7 @@ class View:
         return np.einsum("nkp,nkj,njq,q->p", J, Om, J, v, optimize=True) / J.shape[0]
 
     def hessian(self) -> Any:
+        """H (P, P)."""
         return np.stack([self.hvp(e) for e in np.eye(self.theta.shape[0])])
 
     @cached_property
@@ -240,12 +245,12 @@ class View:
         )
         if self.kind == "monte_carlo" and self.knobs.get("mc") == "draws summed":
             root *= math.sqrt(self.samples.shape[0])
-        inputs = [self.noise.entries(a) for a in inputs]
+        inputs = tuple(self.noise.entries(a) for a in inputs)
         unit = self.knobs.get("activations") == "no ones" or self.bias in ("missing", "derivatives missing")
         if unit and self.problem.model.bias:
             for a in inputs:
                 a[:, -1] = 0.0
-        return inputs, [root * self.noise.entries(d) for d in signals]
+        return list(inputs), [root * self.noise.entries(d) for d in signals]
 
     @cached_property
     def rows(self) -> Any:

@@ -1,0 +1,103 @@
+"""The checker's own trial: false alarms on correct implementations, and the names of planted defects.
+
+    python benchmarks/conformance.py alarms --cases 1000
+    python benchmarks/conformance.py mutants [NAME ...]
+    python benchmarks/conformance.py separation
+
+`alarms`: an independent NumPy implementation on random cases, in float64 and float32. `mutants`: each planted
+defect of ``tests/meta``. `separation`: which pairs of hypotheses the cases of the mutants tell apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "meta")]
+
+from conformance_cases import random_case  # noqa: E402
+from conformance_mutants import MUTANTS, groups, outcome  # noqa: E402
+from plain_optimizers import Plain  # noqa: E402
+
+from grng_ref import NumericalError  # noqa: E402
+from grng_ref.testing import check  # noqa: E402
+from grng_ref.testing.conformance import separation  # noqa: E402
+
+
+def alarms(count: int) -> int:
+    """False alarms over random cases; the largest excess is what the factor of the tolerance must cover."""
+    bad = 0
+    for dtype in ("float64", "float32"):
+        total, largest, undecidable = 0, 0.0, 0
+        seeds, done = iter(range(2 * count)), 0
+        while done < count:
+            try:
+                case = random_case(next(seeds))
+            except NumericalError:  # a run that diverges: the reference itself refuses it
+                continue
+            done += 1
+            with np.errstate(all="ignore"):
+                report = check(Plain(dtype=dtype), [case], diagnose=False)
+            total += report.run
+            largest = max(largest, *(one.excess or 0.0 for one in report.checks))
+            undecidable += sum(one.verdict == "undecidable" for one in report.checks)
+            wrong = [one for one in report.checks if not one.ok]
+            bad += len(wrong)
+            for one in wrong:
+                print(f"  {dtype} {one.case} {one.stage}: {one.reason}")
+        print(
+            f"{dtype}: {count} cases, {total} checks, largest difference {largest:.3f} tolerances, "
+            f"{undecidable} undecidable"
+        )
+    print(f"false alarms: {bad}")
+    return bad
+
+
+def mutants(names: list[str]) -> int:
+    """How every planted defect comes out."""
+    cases, counts = groups(), Counter()
+    for name, (group, truth) in MUTANTS.items():
+        if names and name not in names:
+            continue
+        start = time.perf_counter()
+        with np.errstate(all="ignore"):
+            report = check(Plain(name), cases[group])
+        found = outcome(report, truth)
+        counts[found] += 1
+        said = ["+".join(cause) for cause in report.diagnosis.causes] or [report.diagnosis.sentence]
+        print(f"{found:10s} {time.perf_counter() - start:5.1f} s  {name:32s} {said}", flush=True)
+    print(dict(counts))
+    return counts["missed"] + counts["wrong name"]
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("alarms", "mutants", "separation"))
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--cases", type=int, default=1000)
+    chosen = parser.parse_args()
+    if chosen.what == "alarms":
+        return int(alarms(chosen.cases) > 0)
+    if chosen.what == "mutants":
+        return int(mutants(chosen.names) > 0)
+    cases = list(
+        {case.id + repr(case.optimizer): case for group in groups().values() for case in group}.values()
+    )
+    apart, table = separation(cases)
+    print(f"{apart.told_apart} of {apart.pairs} pairs of hypotheses that have an effect are told apart")
+    for line in table:
+        print("  not told apart: " + " = ".join(line))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

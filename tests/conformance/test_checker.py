@@ -1,0 +1,187 @@
+"""The checker: verdicts, counts, conventions, adapters, result files, reports, command."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "meta"))
+
+from conformance_cases import random_case
+from conformance_mutants import MUTANTS, groups, outcome
+from plain_optimizers import Plain
+
+from grng_ref.reports import conformance_html, conformance_markdown, write_conformance
+from grng_ref.testing import check
+from grng_ref.testing.conformance import HYPOTHESES, ResultFiles, separation
+from grng_ref.testing.conformance.replay import Replay
+from grng_ref.testing.vectors import load_cases
+
+CASES = [random_case(seed) for seed in range(24)]
+QUICK = ("sum everywhere", "bias first", "G over N^2", "no pi", "rho half", "gain before the update",
+         "process noise dropped", "EMA uncorrected", "eps inside", "float32 inside")  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_no_false_alarm_on_a_correct_independent_implementation(dtype):
+    report = check(Plain(dtype=dtype), CASES, diagnose=False)
+    assert [one for one in report.checks if not one.ok] == []
+    assert report.ok
+    assert report.run == report.planned > 200
+
+
+def test_replay_agrees_with_the_package():
+    """The second computation, whose changes are the hypotheses, is right where nothing is changed."""
+    for case in CASES:
+        replay = Replay(case)
+        for stage in case.stages:
+            names = [key for key in case.expected if key.split(".")[0] == stage]
+            for name, got in zip(names, replay.stage(stage), strict=True):
+                np.testing.assert_allclose(got, case.expected[name], rtol=1e-8, atol=1e-11)
+
+
+@pytest.mark.parametrize("defect", QUICK)
+def test_planted_defect_is_detected_and_named(defect):
+    group, truth = MUTANTS[defect]
+    assert outcome(check(Plain(defect), groups()[group]), truth) in ("named", "set")
+
+
+def test_there_are_enough_defects_each_with_a_known_name():
+    known = {hypothesis.id for hypothesis in HYPOTHESES} | {"precision-float32"}
+    assert len(MUTANTS) >= 60
+    assert {name for _, truth in MUTANTS.values() for name in truth} <= known
+    assert len(known) == len(HYPOTHESES) + 1
+
+
+def test_an_unknown_defect_gets_no_name():
+    class Odd(Plain):
+        def gradient(self, case):
+            return super().gradient(case) * 1.37 + 0.01
+
+    report = check(Odd(), CASES[:3])
+    assert not report.ok
+    assert report.diagnosis.status == "none"
+    assert report.first.stage == "gradient"
+
+
+def test_nothing_checked_fails_and_failures_are_counted():
+    class Nothing:
+        pass
+
+    class Raises:
+        def gradient(self, case):
+            raise RuntimeError("no")
+
+    class Skips:
+        def gradient(self, case):
+            return None
+
+    assert not check(Nothing(), CASES[:2]).ok
+    assert check(Skips(), CASES[:2]).counts["skipped"] == 2
+    assert not check(Skips(), CASES[:2]).ok
+    report = check(Raises(), CASES[:2])
+    assert report.counts["wrong"] == 2
+    assert "RuntimeError" in report.checks[0].reason
+
+
+def test_expected_failures_and_unexpected_passes():
+    wrong, right = Plain("gradient over N"), Plain()
+    wrong.expected_failures = {"gradient": "known", "hvp": "known"}
+    report = check(wrong, CASES[:2], stages=["gradient", "hvp", "outputs"], diagnose=False)
+    assert report.ok
+    assert report.counts["expected failures"] == 4
+    right.expected_failures = {f"{CASES[0].id}/gradient": "outdated"}
+    report = check(right, CASES[:2], stages=["gradient"], diagnose=False)
+    assert not report.ok
+    assert report.counts["unexpected passes"] == 1
+
+
+def test_a_declared_convention_is_right_an_undeclared_one_is_named():
+    cases = [random_case(seed, "ngd", structure="full", damping_kind="exact") for seed in (1, 2)]
+    adapter = Plain("bias first")
+    report = check(adapter, cases)
+    assert not report.ok
+    assert ("layout-bias-first",) in report.diagnosis.causes
+    adapter = Plain("bias first")
+    adapter.conventions = {"bias": "first"}
+    report = check(adapter, cases)
+    assert report.ok
+    assert report.counts["right under another convention"] > 0
+    adapter.conventions = {"bias": "upside down"}
+    with pytest.raises(ValueError, match="must be one of"):
+        check(adapter, cases)
+
+
+def test_wide_tolerances_are_said_to_decide_nothing():
+    case = next(c for c in load_cases() if c.id == "near-zero-damping")
+    report = check(Plain(dtype="float32"), [case], stages=["damped_solve"], diagnose=False)
+    (one,) = report.checks
+    assert one.verdict in ("undecidable", "accurate, not backward stable")
+    assert one.detectable > 0.01
+
+
+def test_result_files_of_a_foreign_program(tmp_path):
+    cases = CASES[:3]
+    for case in cases[:2]:
+        np.savez(tmp_path / f"{case.id}.npz", loss=case.expected["loss"], gradient=case.expected["gradient"])
+    report = check(ResultFiles(tmp_path), cases, stages=["loss", "gradient"])
+    assert report.ok
+    assert (report.run, report.counts["skipped"]) == (4, 2)
+    np.savez(tmp_path / f"{cases[0].id}.npz", loss=cases[0].expected["loss"] * cases[0].x.shape[0])
+    assert not check(ResultFiles(tmp_path), cases, stages=["loss"]).ok
+    with pytest.raises(FileNotFoundError):
+        ResultFiles(tmp_path / "absent")
+
+
+def test_reports(tmp_path):
+    import jsonschema
+
+    from grng_ref import reports
+
+    record = check(Plain("G over N^2"), groups()["kfac"]).to_dict()
+    page = conformance_html(record)
+    assert "<svg" in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert "1/N^2" in conformance_markdown(record)
+    write_conformance(record, tmp_path / "a.json")
+    stored = json.loads((tmp_path / "a.json").read_text())
+    schema = json.loads((Path(reports.__file__).parent / "conformance.schema.json").read_text())
+    jsonschema.validate(stored, schema)
+    with pytest.raises(ValueError, match="must end in"):
+        write_conformance(record, tmp_path / "a.pdf")
+
+
+def test_command(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from grng_ref.cli import build_app
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "examples" / "adapters"))
+    run = CliRunner().invoke
+    good = ["check", "numpy_gradient:LeastSquares", "--cases", "one-layer"]
+    assert run(build_app(), [*good, "--out", "r.html"]).exit_code == 0
+    assert (tmp_path / "r.html").is_file()
+    assert run(build_app(), ["check"]).exit_code == 2
+    assert run(build_app(), ["check", "no_such_module:x"]).exit_code == 2
+    assert run(build_app(), ["check", "numpy_gradient:LeastSquares", "--cases", "absent"]).exit_code == 2
+    assert (
+        run(
+            build_app(), ["check", "numpy_gradient:LeastSquares", "--cases", "ngd-full", "--stages", "no"]
+        ).exit_code
+        == 2
+    )
+    assert run(build_app(), [*good, "--out", "r.pdf"]).exit_code == 2
+
+
+def test_separation_on_two_cases():
+    """Hypotheses that differ only where a case does not look are grouped, others are told apart."""
+    counts, alike = separation(
+        [random_case(1, "kfac", kind="expected"), random_case(2, "rkalman", belief="full", projection=None)]
+    )
+    assert counts.told_apart > 0.98 * counts.pairs
+    assert not any({"damping-twice", "damping-half"} <= set(group) for group in alike)
