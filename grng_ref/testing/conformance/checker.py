@@ -13,7 +13,7 @@ from .conventions import declared_knobs
 from .diagnosis import diagnose as find_cause
 from .replay import Replay
 from .report import Check, Report
-from .verdicts import UNDECIDABLE, comparable, compare, forward_bound, sensitivity, tolerances
+from .verdicts import BACKWARD, UNDECIDABLE, comparable, compare, sensitivity, solve_quality, tolerances
 from .view import NotApplicable
 
 PICTURE = 70  # rows of the largest matrix whose errors are kept
@@ -156,7 +156,8 @@ def _one(
         return Check(case.id, stage, "skipped", "no tolerance could be derived for this case"), None
     found = []
     for index, (g, e) in enumerate(zip(got, expected, strict=True)):
-        found.append((compare(g, e, tolerances(s[index], dtype, _radius(case, stage, index, e))), index))
+        limit = tolerances(stage, e, s[index], dtype, _radius(case, stage, index, e))
+        found.append((compare(g, e, limit), index))
     worst, index = max(found, key=lambda pair: pair[0].excess)
     detectable = max(one.detectable for one, _ in found)
     values: dict[str, Any] = {
@@ -168,20 +169,17 @@ def _one(
         "got": worst.got,
         "expected": worst.expected,
     }
-    bound = forward_bound(case, stage, got[0], expected[0], dtype) if not knobs else None
-    # A tolerance wider than the array: the case amplifies roundings beyond what perturbations can say.
-    lost = 1.0 < worst.detectable < np.inf
-    if worst.excess > 1.0 and not lost:
-        if bound is not None and bound[0]:
-            verdict, reason = (
-                "accurate, not backward stable",
-                f"scaled residual {bound[1]:.3g}, a solve has <= 30",
-            )
-            return Check(case.id, stage, verdict, reason, **values), raw
-        errors = _picture(got[index], expected[index])
-        return Check(
-            case.id, stage, "wrong", f"differs by {worst.excess:.3g} tolerances", errors=errors, **values
-        ), raw
+    if worst.excess > 1.0:
+        quality = solve_quality(case, stage, got[0], expected[0], dtype) if not knobs else None
+        if quality is None or not (quality.backward or quality.inverse):
+            reason, errors = f"differs by {worst.excess:.3g} tolerances", _picture(got[index], expected[index])
+            return Check(case.id, stage, "wrong", reason, errors=errors, **values), raw
+        reason = f"scaled residual {quality.residual:.3g}, a backward stable solve has <= {BACKWARD:g}"
+        if not quality.backward:
+            return Check(case.id, stage, "accurate, not backward stable", reason, **values), raw
+        values["detectable"] = detectable = max(detectable, quality.detectable)
+        if detectable <= UNDECIDABLE:
+            return Check(case.id, stage, "right", f"backward stable: {reason}", **values), raw
     if detectable > UNDECIDABLE:
         reason = f"undecidable in {dtype}: smallest detectable defect {detectable:.2g}"
         return Check(case.id, stage, "undecidable", reason, **values), raw

@@ -104,7 +104,7 @@ class _Judge:
             s = None
         if s is None:
             return np.inf
-        return compare(got, predicted, tolerances(s[index], self.dtype)).excess
+        return compare(got, predicted, tolerances(stage, predicted, s[index], self.dtype)).excess
 
     def _unchanged(self, case: Any, stage: str, index: int, predicted: Any) -> bool:
         """Whether the cause leaves this array alone, so that its tolerance is known already."""
