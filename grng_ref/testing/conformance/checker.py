@@ -13,7 +13,7 @@ from .conventions import declared_knobs
 from .diagnosis import diagnose as find_cause
 from .replay import Replay
 from .report import Check, Report
-from .verdicts import BACKWARD, UNDECIDABLE, comparable, compare, sensitivity, solve_quality, tolerances
+from .verdicts import BACKWARD, UNDECIDABLE, comparable, compare, radius_of, sensitivity, solve_quality, tolerances
 from .view import NotApplicable
 
 PICTURE = 70  # rows of the largest matrix whose errors are kept
@@ -89,19 +89,8 @@ def check(
             checks.append(replace(found, expected_failure=reason))
             if sent is not None:
                 submissions.append(Submission(case, stage, sent, found.verdict != "wrong"))
-    cause = find_cause(submissions if diagnose else [], dtype, knobs, cache)
-    if cause.convention:
-        checks = [
-            replace(
-                c,
-                verdict="right under another convention",
-                declared=False,
-                reason=f"not declared: {cause.sentence}",
-            )
-            if c.verdict == "wrong"
-            else c
-            for c in checks
-        ]
+    cause, conventional = find_cause(submissions if diagnose else [], dtype, knobs, cache)
+    checks = [_relabelled(one, cause, conventional) for one in checks]
     return Report(
         name or str(getattr(adapter, "name", type(adapter).__name__)),
         dtype,
@@ -111,6 +100,14 @@ def check(
         tuple(checks),
         cause,
     )
+
+
+def _relabelled(one: Check, cause: Any, conventional: frozenset[tuple[str, str]]) -> Check:
+    """A wrong stage that is equal to the reference under the named convention is said to be so."""
+    if one.verdict != "wrong" or (one.case, one.stage) not in conventional:
+        return one
+    reason = f"not declared: {cause.sentence}"
+    return replace(one, verdict="right under another convention", declared=False, reason=reason)
 
 
 def _offers(adapter: Any, stage: str) -> bool:
@@ -156,7 +153,7 @@ def _one(
         return Check(case.id, stage, "skipped", "no tolerance could be derived for this case"), None
     found = []
     for index, (g, e) in enumerate(zip(got, expected, strict=True)):
-        limit = tolerances(stage, e, s[index], dtype, _radius(case, stage, index, e))
+        limit = tolerances(stage, e, s[index], dtype, radius_of(case, stage, index, e))
         found.append((compare(g, e, limit), index))
     worst, index = max(found, key=lambda pair: pair[0].excess)
     detectable = max(one.detectable for one, _ in found)
@@ -195,12 +192,6 @@ def _changes(case: Any, stage: str, expected: Any, knobs: Any) -> bool:
         p.shape != e.shape or not np.allclose(p, e, rtol=1e-9, atol=0.0)
         for p, e in zip(plain, expected, strict=True)
     )
-
-
-def _radius(case: Any, stage: str, index: int, expected: Any) -> Any:
-    names = [k for k in case.expected if k.split(".")[0] == stage]
-    radius = case.radii.get(names[index]) if index < len(names) else None
-    return radius if radius is not None and np.shape(radius) == np.shape(expected) else None
 
 
 def _picture(got: Any, expected: Any) -> Any:

@@ -103,6 +103,16 @@ def tolerances(stage: str, expected: Any, s: Any, dtype: str, radius: Any = None
     return limit if radius is None else limit + radius
 
 
+def radius_of(case: Any, stage: str, index: int, array: Any) -> Any:
+    """The certified radius of the expected value, for an array in its place scaled by the norms; or None."""
+    names = [key for key in case.expected if key.split(".")[0] == stage]
+    radius = case.radii.get(names[index]) if index < len(names) else None
+    if radius is None or np.shape(radius) != np.shape(array):
+        return None
+    norm = float(np.linalg.norm(case.expected[names[index]]))
+    return radius * (float(np.linalg.norm(array)) / norm) if norm > 0.0 else radius
+
+
 @dataclass(frozen=True)
 class Comparison:
     """A submitted array against what is expected of it."""
