@@ -11,9 +11,18 @@ import numpy as np
 from .adapter import STAGE_NAMES, CaseView, ResultFiles, settings_of, submitted
 from .conventions import declared_knobs
 from .diagnosis import diagnose as find_cause
-from .replay import Replay
 from .report import Check, Report
-from .verdicts import BACKWARD, UNDECIDABLE, comparable, compare, radius_of, sensitivity, solve_quality, tolerances
+from .verdicts import (
+    BACKWARD,
+    UNDECIDABLE,
+    comparable,
+    compare,
+    expected_arrays,
+    radius_of,
+    sensitivity,
+    solve_quality,
+    tolerances,
+)
 from .view import NotApplicable
 
 PICTURE = 70  # rows of the largest matrix whose errors are kept
@@ -114,18 +123,6 @@ def _offers(adapter: Any, stage: str) -> bool:
     return isinstance(adapter, ResultFiles) or callable(getattr(adapter, stage, None))
 
 
-def expected_arrays(case: Any, stage: str, knobs: Any) -> tuple[Any, ...]:
-    """The comparable expected arrays, under the declared conventions."""
-    plain = tuple(
-        np.asarray(case.expected[k], dtype=np.float64) for k in case.expected if k.split(".")[0] == stage
-    )
-    if knobs:
-        plain = Replay(case, knobs).stage(stage)
-    if stage == "loss":
-        plain = tuple(np.reshape(one, ()) for one in plain)
-    return comparable(stage, plain, case.x.shape[0])
-
-
 def _one(
     adapter: Any, case: Any, view: Any, stage: str, dtype: str, knobs: Any, cache: Any
 ) -> tuple[Check, Any]:
@@ -169,7 +166,10 @@ def _one(
     if worst.excess > 1.0:
         quality = solve_quality(case, stage, got[0], expected[0], dtype) if not knobs else None
         if quality is None or not (quality.backward or quality.inverse):
-            reason, errors = f"differs by {worst.excess:.3g} tolerances", _picture(got[index], expected[index])
+            reason, errors = (
+                f"differs by {worst.excess:.3g} tolerances",
+                _picture(got[index], expected[index]),
+            )
             return Check(case.id, stage, "wrong", reason, errors=errors, **values), raw
         reason = f"scaled residual {quality.residual:.3g}, a backward stable solve has <= {BACKWARD:g}"
         if not quality.backward:

@@ -12,7 +12,7 @@ import numpy as np
 from .hypotheses import HYPOTHESES, Hypothesis
 from .replay import Replay
 from .report import Diagnosis
-from .verdicts import comparable, compare, radius_of, sensitivity, tolerances
+from .verdicts import comparable, compare, expected_arrays, radius_of, sensitivity, tolerances
 from .view import NotApplicable
 
 _NEAR = 1e-2  # a relative difference beyond it is no matter of roundings; below it the tolerance decides
@@ -115,7 +115,7 @@ class _Judge:
             eps = float(np.finfo(self.dtype).eps)
             return np.inf if not np.isfinite(away) or scale == 0.0 else away / (64.0 * eps * scale)
         if self._unchanged(case, stage, index, predicted):
-            knobs = self.declared
+            knobs, predicted = self.declared, expected_arrays(case, stage, self.declared)[index]
         try:
             s = sensitivity(case, stage, self.dtype, knobs, self.cache)
         except (ValueError, ZeroDivisionError, OverflowError):

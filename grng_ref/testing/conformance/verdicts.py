@@ -58,6 +58,18 @@ def comparable(stage: str, arrays: tuple[Any, ...], examples: int) -> tuple[Any,
     return arrays
 
 
+def expected_arrays(case: Any, stage: str, knobs: Any) -> tuple[Any, ...]:
+    """The comparable expected arrays, under the declared conventions."""
+    plain = tuple(
+        np.asarray(case.expected[k], dtype=np.float64) for k in case.expected if k.split(".")[0] == stage
+    )
+    if knobs:
+        plain = Replay(case, knobs).stage(stage)
+    if stage == "loss":
+        plain = tuple(np.reshape(one, ()) for one in plain)
+    return comparable(stage, plain, case.x.shape[0])
+
+
 def sensitivity(
     case: Any, stage: str, dtype: str, knobs: Knobs, cache: dict[Any, Any]
 ) -> tuple[Any, ...] | None:
@@ -161,12 +173,14 @@ class SolveQuality:
 
     residual: float  #: ``|v - M x| / (n eps |M| |x|)``
     backward: bool  #: the residual is that of a stable solver, at most `BACKWARD`
-    inverse: bool  #: the error is at most that of an explicit inverse, ``eps |M| |M^-1|^2 |v|``, `FACTOR` times
+    inverse: (
+        bool  #: the error is at most that of an explicit inverse, ``eps |M| |M^-1|^2 |v|``, `FACTOR` times
+    )
     detectable: float  #: relative errors up to here a backward stable solve may have
 
 
 def solve_quality(case: Any, stage: str, got: Any, expected: Any, dtype: str) -> SolveQuality | None:
-    """For a solve with exact damping: how good it is as a solution, whatever its distance from the expected one.
+    """How good a solve with exact damping is as a solution, whatever its distance from the expected one.
 
     A backward stable solver has a forward error up to ``eps n cond(M) |x|`` and a small residual; an explicit
     inverse has an error up to ``eps |M| |M^-1|^2 |v|``, and its residual may be large.
