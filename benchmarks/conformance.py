@@ -5,7 +5,7 @@
     python benchmarks/conformance.py separation
 
 `alarms`: an independent NumPy implementation on random cases, in float64 and float32. `mutants`: each planted
-defect of ``tests/meta``. `separation`: which pairs of hypotheses the cases of the mutants tell apart.
+defect of ``tests/meta``. `separation`: which pairs of hypotheses the shipped cases tell apart.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from plain_optimizers import Plain  # noqa: E402
 
 from grng_ref import NumericalError  # noqa: E402
 from grng_ref.testing import check  # noqa: E402
-from grng_ref.testing.conformance import separation  # noqa: E402
+from grng_ref.testing.conformance import HYPOTHESES, separation  # noqa: E402
+from grng_ref.testing.vectors import load_cases  # noqa: E402
 
 
 def alarms(count: int) -> int:
@@ -89,10 +90,8 @@ def main() -> int:
         return int(alarms(chosen.cases) > 0)
     if chosen.what == "mutants":
         return int(mutants(chosen.names) > 0)
-    cases = list(
-        {case.id + repr(case.optimizer): case for group in groups().values() for case in group}.values()
-    )
-    apart, table = separation(cases)
+    apart, table = separation(load_cases())
+    print(f"{apart.effective} of {len(HYPOTHESES)} hypotheses have an effect on the shipped cases")
     print(f"{apart.told_apart} of {apart.pairs} pairs of hypotheses that have an effect are told apart")
     for line in table:
         print("  not told apart: " + " = ".join(line))
