@@ -232,7 +232,8 @@ def test_stage(check):
 def test_a_lost_step_is_undecidable_the_steps_before_it_and_nan_are_not():
     """random-298 diverges: float32 may give anything finite after its third step, and nothing else."""
     case = random_case(298)
-    good = check(Plain(dtype="float32"), [case], diagnose=False)
+    with np.errstate(over="ignore"):
+        good = check(Plain(dtype="float32"), [case], diagnose=False)
     assert {one.stage: one.verdict for one in good.checks if one.verdict != "right"} == {
         "parameters": "undecidable"
     }
@@ -248,22 +249,28 @@ def test_a_lost_step_is_undecidable_the_steps_before_it_and_nan_are_not():
     for row, factor, verdict in ((0, 2, "wrong"), (1, -1, "wrong"), (1, 1.01, "wrong"), (2, np.nan, "wrong"),
                                  (2, 2, "undecidable")):  # fmt: skip
         Doubled.row, Doubled.factor = row, factor
-        report = check(Doubled(dtype="float32"), [case], stages=["parameters"], diagnose=False)
+        with np.errstate(over="ignore"):
+            report = check(Doubled(dtype="float32"), [case], stages=["parameters"], diagnose=False)
         assert report.checks[0].verdict == verdict, (row, factor)
 
 
-def test_a_wide_tolerance_still_sees_what_is_beyond_it():
-    """float32 at a condition number of 1e9: a factor two, a wrong sign, a NaN in the solve."""
-    case = next(c for c in load_cases() if c.id == "near-zero-damping")
-    for factor in (2.0, -1.0, np.nan):
+@pytest.mark.parametrize(
+    ("name", "factor", "verdict"),
+    [("small-variance", 2.0, "wrong"), ("small-variance", -1.0, "wrong"), ("small-variance", np.nan, "wrong"),
+     ("near-zero-damping", 1e4, "wrong"), ("near-zero-damping", np.nan, "wrong"),
+     ("near-zero-damping", 2.0, "undecidable")],
+)  # fmt: skip
+def test_a_wide_tolerance_still_sees_what_is_beyond_it(name, factor, verdict):
+    """float32: the smallest detectable defects of the two solves are about 0.1 and 70 of the norm."""
+    case = next(c for c in load_cases() if c.id == name)
 
-        class Off:
-            dtype = "float32"
+    class Off:
+        dtype = "float32"
 
-            def damped_solve(self, view):
-                return factor * case.expected["damped_solve"]  # noqa: B023
+        def damped_solve(self, view):
+            return factor * case.expected["damped_solve"]
 
-        assert check(Off(), [case], diagnose=False).checks[0].verdict == "wrong"
+    assert check(Off(), [case], diagnose=False).checks[0].verdict == verdict
 
 
 def test_backward_stable_and_accurate_solves():
@@ -291,7 +298,7 @@ def test_backward_stable_and_accurate_solves():
     assert found.verdict == "right"
     assert "backward stable: scaled residual" in found.reason
     beyond = np.linalg.solve(M + 300 * unit * np.outer(low, x / np.linalg.norm(x)), v)
-    assert one(beyond).verdict == "accurate, not backward stable"
+    assert one(beyond).verdict == "wrong"
     allowed = 64 * eps * values[-1] / values[0] ** 2 * np.linalg.norm(v)
     found = one(x + 0.5 * allowed * high)
     assert found.verdict == "accurate, not backward stable"
@@ -311,8 +318,9 @@ def test_a_convention_relabels_only_what_it_explains():
             return 2.0 * super().hvp(case)
 
     cases = [random_case(seed, "ngd", structure="full", damping_kind="exact") for seed in (1, 2)]
-    report = check(Mixed("bias first"), cases)
-    assert report.diagnosis.causes == (("layout-bias-first", "hvp-alone-times-2"),)
+    report = check(Mixed("bias first"), cases, stages=["outputs", "gradient", "fisher", "hvp"])
+    assert {"layout-bias-first", "hvp-alone-times-2"} in map(set, report.diagnosis.causes)
+    assert all("layout-bias-first" in cause for cause in report.diagnosis.causes)
     verdicts = {(one.stage, one.verdict) for one in report.checks}
     assert ("gradient", "right under another convention") in verdicts
     assert {stage for stage, verdict in verdicts if verdict == "wrong"} == {"outputs", "hvp"}

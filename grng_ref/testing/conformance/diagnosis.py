@@ -149,7 +149,7 @@ def diagnose(
     """The cause of the failures, the set of causes that the data cannot tell apart, or that none fits.
 
     Beside it the pairs (case, stage) of failures that a *convention* explains, where that is named or a part
-    of the one pair that is.
+    of every pair that fits.
 
     A cause must give every submitted array of every case, those that passed included, within the tolerance
     of the changed computation. Single changes are tried first, then pairs.
@@ -180,9 +180,7 @@ def _conventional(judge: _Judge, fits: Sequence[Cause], failing: Sequence[Any]) 
     """The failures that the conventions among the causes explain without the errors among them."""
     if all(cause.convention for cause in fits):
         return frozenset((one.case.id, one.stage) for one in failing)
-    if len(fits) > 1:
-        return frozenset()
-    part = Cause(tuple(h for h in fits[0].parts if h.convention))
+    part = Cause(tuple(h for h in fits[0].parts if h.convention and all(h in c.parts for c in fits)))
     explained = [one for one in failing if part.parts and judge.excess(part, [one]) <= 1.0]
     return frozenset((one.case.id, one.stage) for one in explained)
 
@@ -292,7 +290,8 @@ def _precision(failing: Any, submissions: Any, dtype: str, declared: Any, cache:
                 return None
             if away > 0.0:  # inputs that a lower precision holds exactly say nothing
                 ratios.append(away / width)
-        representable += [bool(np.all(r.astype(np.float32) == r)) for r in item.raw]
+        with np.errstate(over="ignore"):
+            representable += [bool(np.all(r.astype(np.float32) == r)) for r in item.raw]
     for name, eps in _PRECISIONS:
         if eps <= 4.0 * own:
             continue

@@ -34,6 +34,9 @@ LOST = 0.5
 BACKWARD = 30.0
 """Scaled residuals up to here are those of a backward stable solve: the threshold of LAPACK's tests."""
 
+DETERMINED = 0.1
+"""Beyond this relative error a bound for stable solves or inverses says nothing: the tolerance decides alone."""
+
 _STEPS = ("parameters", "belief_mean")  # stages whose first axis runs over the steps
 _STEP = {"float64": 2.0**-36, "float32": 2.0**-23}  # float64: far over its own roundings, still linear
 VERDICTS = (
@@ -172,11 +175,9 @@ class SolveQuality:
     """A damped solve against its own system ``M x = v``."""
 
     residual: float  #: ``|v - M x| / (n eps |M| |x|)``
-    backward: bool  #: the residual is that of a stable solver, at most `BACKWARD`
-    inverse: (
-        bool  #: the error is at most that of an explicit inverse, ``eps |M| |M^-1|^2 |v|``, `FACTOR` times
-    )
     detectable: float  #: relative errors up to here a backward stable solve may have
+    backward: bool  #: the residual is that of a stable solver, at most `BACKWARD`, and this says something
+    inverse: bool  #: the error is at most `FACTOR` times that of an inverse, ``eps |M| |M^-1|^2 |v|``
 
 
 def solve_quality(case: Any, stage: str, got: Any, expected: Any, dtype: str) -> SolveQuality | None:
@@ -188,8 +189,8 @@ def solve_quality(case: Any, stage: str, got: Any, expected: Any, dtype: str) ->
     if stage != "damped_solve" or not np.all(np.isfinite(got)):
         return None
     run = Replay(case)
-    kind = case.optimizer.get("damping_kind") or "exact"
-    if kind != "exact" or run.first.structure == "tridiagonal_kfac":
+    exact = case.optimizer["name"] != "kfac" and (case.optimizer.get("damping_kind") or "exact") == "exact"
+    if not exact or run.first.structure == "tridiagonal_kfac":
         return None
     M = run.first.dense + case.optimizer["damping"] * np.eye(run.theta.shape[0])
     eps, n = float(np.finfo(dtype).eps), M.shape[0]
@@ -200,9 +201,10 @@ def solve_quality(case: Any, stage: str, got: Any, expected: Any, dtype: str) ->
     allowed = FACTOR * eps * size * inverse**2 * float(np.linalg.norm(run.v))
     scale = n * eps * size * float(np.linalg.norm(got))
     residual = _over(float(np.linalg.norm(run.v - M @ got)), scale)
+    detectable = BACKWARD * n * eps * size * inverse
     return SolveQuality(
         residual,
-        residual <= BACKWARD,
-        bool(np.linalg.norm(got - expected) <= allowed < 0.1 * np.linalg.norm(expected)),
-        BACKWARD * n * eps * size * inverse,
+        detectable,
+        residual <= BACKWARD and detectable < DETERMINED,
+        bool(np.linalg.norm(got - expected) <= allowed < DETERMINED * np.linalg.norm(expected)),
     )
