@@ -35,7 +35,7 @@ BACKWARD = 30.0
 """Scaled residuals up to here are those of a backward stable solve: the threshold of LAPACK's tests."""
 
 DETERMINED = 0.1
-"""Beyond this relative error a bound for stable solves or inverses says nothing: the tolerance decides alone."""
+"""Beyond this relative error a bound for stable solves or inverses says nothing: the tolerance decides."""
 
 _STEPS = ("parameters", "belief_mean")  # stages whose first axis runs over the steps
 _STEP = {"float64": 2.0**-36, "float32": 2.0**-23}  # float64: far over its own roundings, still linear
