@@ -1,0 +1,215 @@
+"""``check``: an adapter against cases, stage by stage, with verdicts and a diagnosis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .adapter import STAGE_NAMES, CaseView, ResultFiles, settings_of, submitted
+from .conventions import declared_knobs
+from .diagnosis import diagnose as find_cause
+from .replay import Replay
+from .report import Check, Report
+from .verdicts import UNDECIDABLE, comparable, compare, forward_bound, sensitivity, tolerances
+from .view import NotApplicable
+
+PICTURE = 70  # rows of the largest matrix whose errors are kept
+
+
+@dataclass
+class Submission:
+    """One stage of one case as the diagnosis sees it."""
+
+    case: Any
+    stage: str
+    raw: tuple[Any, ...]
+    passed: bool
+
+
+def check(
+    adapter: Any,
+    cases: Iterable[Any] | None = None,
+    *,
+    stages: Iterable[str] | None = None,
+    diagnose: bool = True,
+    name: str | None = None,
+) -> Report:
+    """Check an implementation against test vectors: verdicts by stage, and the cause of what is wrong.
+
+    Parameters
+    ----------
+    adapter : object
+        With one method a stage that it implements, ``def gradient(self, case)``; attributes ``library``, ``dtype``,
+        ``conventions`` and ``expected_failures`` are optional. Or a `ResultFiles`.
+    cases : iterable of Case, optional
+        The shipped ones unless given.
+    stages : iterable of str, optional
+        Only these.
+    diagnose : bool
+        Whether to look for the cause of failures.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    ValueError
+        An unknown stage, convention or dtype.
+    """
+    if cases is None:
+        from ..vectors import load_cases
+
+        cases = load_cases()
+    cases = tuple(cases)
+    wanted = tuple(stages) if stages is not None else STAGE_NAMES
+    unknown = [stage for stage in wanted if stage not in STAGE_NAMES]
+    if unknown:
+        raise ValueError(f"stages must be among {', '.join(STAGE_NAMES)}, got {', '.join(unknown)}")
+    library, dtype, conventions, expected_failures = settings_of(adapter)
+    knobs, cache = declared_knobs(conventions), {}
+    checks, submissions, planned = [], [], 0
+    for case in cases:
+        offered = [stage for stage in case.stages if stage in wanted and _offers(adapter, stage)]
+        planned += len(offered)
+        skip = "float64-only" in case.flags and dtype == "float32"
+        view = None if skip or isinstance(adapter, ResultFiles) else CaseView(case, library, dtype)
+        for stage in offered:
+            if skip:
+                checks.append(Check(case.id, stage, "skipped", "float32 cannot hold the numbers of this case"))
+                continue
+            found, sent = _one(adapter, case, view, stage, dtype, knobs, cache)
+            reason = expected_failures.get(f"{case.id}/{stage}", expected_failures.get(stage))
+            checks.append(replace(found, expected_failure=reason))
+            if sent is not None:
+                submissions.append(Submission(case, stage, sent, found.verdict != "wrong"))
+    cause = find_cause(submissions if diagnose else [], dtype, knobs, cache)
+    if cause.convention:
+        checks = [
+            replace(c, verdict="right under another convention", reason=f"not declared: {cause.sentence}")
+            if c.verdict == "wrong"
+            else c
+            for c in checks
+        ]
+    return Report(
+        name or getattr(adapter, "name", type(adapter).__name__),
+        dtype,
+        library,
+        dict(conventions),
+        planned,
+        tuple(checks),
+        cause,
+    )
+
+
+def _offers(adapter: Any, stage: str) -> bool:
+    return isinstance(adapter, ResultFiles) or callable(getattr(adapter, stage, None))
+
+
+def expected_arrays(case: Any, stage: str, knobs: Any) -> tuple[Any, ...]:
+    """The comparable expected arrays, under the declared conventions."""
+    plain = tuple(np.asarray(case.expected[k], dtype=np.float64) for k in case.expected if k.split(".")[0] == stage)
+    if knobs:
+        plain = Replay(case, knobs).stage(stage)
+    return comparable(stage, plain, case.x.shape[0])
+
+
+def _one(adapter: Any, case: Any, view: Any, stage: str, dtype: str, knobs: Any, cache: Any) -> tuple[Check, Any]:
+    try:
+        raw = submitted(adapter, case, view, stage)
+    except NotImplementedError as error:
+        return Check(case.id, stage, "skipped", str(error) or "not implemented for this case"), None
+    except Exception as error:  # noqa: BLE001  a foreign program's failure is a finding, whatever it is
+        return Check(case.id, stage, "wrong", f"raised {type(error).__name__}: {error}"), None
+    if raw is None:
+        return Check(case.id, stage, "skipped", "no result for this case"), None
+    try:
+        expected = expected_arrays(case, stage, knobs)
+    except NotApplicable:
+        return Check(case.id, stage, "skipped", "the declared conventions say nothing of this case"), None
+    try:
+        got = comparable(stage, raw, case.x.shape[0])
+    except (ValueError, IndexError):
+        got = raw
+    shapes = [g.shape for g in got], [e.shape for e in expected]
+    if shapes[0] != shapes[1]:
+        return Check(case.id, stage, "wrong", f"shapes {shapes[0]}, expected {shapes[1]}"), raw
+    s = sensitivity(case, stage, dtype, knobs, cache)
+    if s is None:
+        return Check(case.id, stage, "skipped", "no tolerance could be derived for this case"), None
+    found = []
+    for index, (g, e) in enumerate(zip(got, expected, strict=True)):
+        found.append((compare(g, e, tolerances(s[index], dtype, _radius(case, stage, index, e))), index))
+    worst, index = max(found, key=lambda pair: pair[0].excess)
+    detectable = max(one.detectable for one, _ in found)
+    values: dict[str, Any] = {
+        "error": worst.error,
+        "excess": worst.excess,
+        "detectable": detectable,
+        "array": index,
+        "entry": worst.entry,
+        "got": worst.got,
+        "expected": worst.expected,
+    }
+    bound = forward_bound(case, stage, got[0], expected[0], dtype) if not knobs else None
+    if worst.excess > 1.0:
+        if bound is not None and bound[0]:
+            verdict, reason = "accurate, not backward stable", f"scaled residual {bound[1]:.3g}, a solve has <= 30"
+            return Check(case.id, stage, verdict, reason, **values), raw
+        errors = _picture(got[index], expected[index])
+        return Check(case.id, stage, "wrong", f"differs by {worst.excess:.3g} tolerances", errors=errors, **values), raw
+    if detectable > UNDECIDABLE:
+        reason = f"undecidable in {dtype}: smallest detectable defect {detectable:.2g}"
+        return Check(case.id, stage, "undecidable", reason, **values), raw
+    verdict = "right under another convention" if _changes(case, stage, expected, knobs) else "right"
+    return Check(case.id, stage, verdict, "declared" if knobs and verdict != "right" else "", **values), raw
+
+
+def _changes(case: Any, stage: str, expected: Any, knobs: Any) -> bool:
+    if not knobs:
+        return False
+    plain = expected_arrays(case, stage, {})
+    return any(p.shape != e.shape or not np.allclose(p, e, rtol=1e-9, atol=0.0) for p, e in zip(plain, expected, strict=True))
+
+
+def _radius(case: Any, stage: str, index: int, expected: Any) -> Any:
+    names = [k for k in case.expected if k.split(".")[0] == stage]
+    radius = case.radii.get(names[index]) if index < len(names) else None
+    return radius if radius is not None and np.shape(radius) == np.shape(expected) else None
+
+
+def _picture(got: Any, expected: Any) -> Any:
+    if got.ndim != 2 or got.shape[0] > PICTURE or got.shape[1] > PICTURE:
+        return None
+    scale = float(np.max(np.abs(expected))) or 1.0
+    difference = np.nan_to_num((got - expected) / scale, posinf=1e300, neginf=-1e300)
+    return [[float(f"{value:.3g}") for value in row] for row in difference]
+
+
+def parametrize_with_vectors(
+    adapter: Any, cases: Iterable[Any] | None = None, *, stages: Iterable[str] | None = None
+) -> Callable[[Any], Any]:
+    """A decorator that turns ``def test(check)`` into one pytest test a case and stage; `check` is a `Check`.
+
+    Expected failures become strict xfails with their reasons. Needs pytest.
+    """
+    import pytest
+
+    if cases is None:
+        from ..vectors import load_cases
+
+        cases = load_cases()
+    report = check(adapter, cases, stages=stages, diagnose=False)
+    values = []
+    for one in report.checks:
+        marks: list[Any] = []
+        if one.verdict == "skipped":
+            marks = [pytest.mark.skip(reason=one.reason)]
+        elif one.expected_failure is not None:
+            marks = [pytest.mark.xfail(reason=one.expected_failure, strict=True)]
+        plain = replace(one, expected_failure=None)
+        values.append(pytest.param(plain, id=f"{one.case}/{one.stage}", marks=marks))
+    return pytest.mark.parametrize("check", values)

@@ -1,0 +1,116 @@
+"""What the checker found, as records of plain data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+FORMAT = "1.0"
+FINE = ("right", "right under another convention", "accurate, not backward stable", "undecidable")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One stage of one case."""
+
+    case: str
+    stage: str
+    verdict: str  #: one of `verdicts.VERDICTS`, or "skipped"
+    reason: str = ""
+    error: float | None = None
+    excess: float | None = None
+    detectable: float | None = None
+    array: int | None = None  #: which array of the stage (a layer)
+    entry: tuple[int, ...] | None = None
+    got: float | None = None
+    expected: float | None = None
+    expected_failure: str | None = None  #: the reason in the user's file
+    errors: Any = None  #: signed relative errors of a small matrix, for the picture
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is as it should be: an expected failure fails, all else passes."""
+        if self.verdict == "skipped":
+            return True
+        passed = self.verdict in FINE
+        return passed != (self.expected_failure is not None)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What explains the failures.
+
+    ``status``: ``"named"`` (one cause), ``"set"`` (several that the data cannot tell apart), ``"none"`` (none of the
+    table), ``"nothing to explain"``.
+    """
+
+    status: str
+    sentence: str
+    causes: tuple[tuple[str, ...], ...] = ()  #: each a hypothesis, or a pair of them
+    residual: float | None = None  #: largest difference over tolerance after the correction
+    next_best: str | None = None
+    next_residual: float | None = None
+    partial: tuple[str, ...] = ()  #: stages that one cause explains by itself, where none explains all
+    convention: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """All checks of one submission."""
+
+    name: str
+    dtype: str
+    library: str
+    conventions: dict[str, Any]
+    planned: int
+    checks: tuple[Check, ...]
+    diagnosis: Diagnosis
+
+    @property
+    def run(self) -> int:
+        """How many checks were run."""
+        return sum(check.verdict != "skipped" for check in self.checks)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Checks planned, run, skipped, expected failures, unexpected passes, and each verdict."""
+        verdicts = Counter(check.verdict for check in self.checks)
+        marked = [check for check in self.checks if check.expected_failure is not None and check.verdict != "skipped"]
+        return {
+            "planned": self.planned,
+            "run": self.run,
+            "skipped": verdicts.pop("skipped", 0),
+            "expected failures": sum(check.ok for check in marked),
+            "unexpected passes": sum(not check.ok for check in marked),
+            **dict(verdicts),
+        }
+
+    @property
+    def ok(self) -> bool:
+        """Whether something was run, everything is as it should be, and every convention used is declared."""
+        return self.run > 0 and all(check.ok for check in self.checks)
+
+    @property
+    def first(self) -> Check | None:
+        """The first diverging check: the earliest stage, then the earliest case."""
+        from ..vectors.stages import STAGES
+
+        order = {stage.name: index for index, stage in enumerate(STAGES)}
+        wrong = [check for check in self.checks if not check.ok and check.verdict == "wrong"]
+        return min(wrong, key=lambda check: order[check.stage]) if wrong else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "dtype": self.dtype,
+            "library": self.library,
+            "conventions": dict(self.conventions),
+            "ok": self.ok,
+            "counts": self.counts,
+            "first": asdict(self.first) if self.first else None,
+            "diagnosis": asdict(self.diagnosis),
+            "checks": [asdict(check) for check in self.checks],
+        }

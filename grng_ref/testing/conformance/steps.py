@@ -1,0 +1,337 @@
+"""The optimizers' steps on dense matrices, with the places where implementations differ open to a change."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .noise import Noise
+from .view import Knobs, NotApplicable, View, block_mask, kronecker_dense
+
+_RANK = 1e-11  # eigenvalues below this share of the largest one are the null space
+
+
+def damping_of(value: float, knobs: Knobs, view: View) -> float:
+    """The constant damping as a change has it."""
+    change = knobs.get("damping")
+    n = view.outputs.shape[0]
+    options = {
+        None: value,
+        "none": 0.0,
+        "twice": 2.0 * value,
+        "squared": value**2,
+        "root": math.sqrt(value),
+        "half": 0.5 * value,
+        "times N": n * value,
+        "over N": value / n,
+    }
+    return options[change]
+
+
+def damped_solve(view: View, C: Any, v: Any, a: float, kind: str, knobs: Knobs, noise: Noise) -> Any:
+    """``(C + a I)^{-1} v``; C a list of factors or a dense matrix."""
+    if isinstance(C, list):
+        how = knobs.get("damping_place", kind)
+        if how == "exact":
+            return _solve_dense(kronecker_dense(C, knobs), v, a, knobs, noise)
+        return _solve_factored(view, C, v, a, how, knobs, noise)
+    if kind == "factored":
+        if "damping_place" in knobs or "null_space" in knobs:
+            raise NotApplicable
+        return np.asarray(view.built.solve(noise.entries(v), damping=a, damping_kind="factored"))
+    if "damping_place" in knobs and knobs["damping_place"] != "multiplicative":
+        raise NotApplicable
+    return _solve_dense(C, v, a, knobs, noise)
+
+
+def _solve_dense(C: Any, v: Any, a: float, knobs: Knobs, noise: Noise) -> Any:
+    n = C.shape[0]
+    added = np.diag(np.diag(C)) * a if knobs.get("damping_place") == "multiplicative" else a * np.eye(n)
+    if knobs.get("null_space") == "dropped":
+        values, vectors = np.linalg.eigh(C)
+        kept = values > _RANK * max(values[-1], 1e-300)
+        part = vectors[:, kept]
+        return part @ ((part.T @ v) / (values[kept] + a))
+    if a == 0.0:
+        values, vectors = np.linalg.eigh(C)
+        kept = values > _RANK * max(values[-1], 1e-300)
+        if not np.any(kept):
+            return np.zeros_like(v)
+        return vectors[:, kept] @ ((vectors[:, kept].T @ noise.entries(v)) / values[kept])
+    return noise.entries(np.linalg.solve(noise.symmetric(C + added), noise.entries(v)))
+
+
+def _solve_factored(view: View, C: Any, v: Any, a: float, how: str, knobs: Knobs, noise: Noise) -> Any:
+    out, start = [], 0
+    for A, G in C:
+        da, dg = A.shape[0], G.shape[0]
+        root = math.sqrt(a)
+        pi = _pi(A, G, how)
+        plus = {
+            "on A": (a, 0.0),
+            "on G": (0.0, a),
+            "no root": (a, a),
+            "pi squared": (pi**2 * root, root / pi**2),
+        }.get(how, (pi * root, root / pi))
+        left, right = noise.symmetric(G + plus[1] * np.eye(dg)), noise.symmetric(A + plus[0] * np.eye(da))
+        size = da * dg
+        V = noise.entries(v[start : start + size].reshape(dg, da))
+        try:
+            if knobs.get("kron") == "AG":
+                X = np.linalg.solve(np.kron(right, left), V.ravel())
+            else:
+                X = np.linalg.solve(left, np.linalg.solve(right, V.T).T)
+        except np.linalg.LinAlgError:
+            raise NotApplicable from None
+        out.append(noise.entries(X.ravel()))
+        start += size
+    return np.concatenate(out)
+
+
+def _pi(A: Any, G: Any, how: str) -> float:
+    top, bottom = np.trace(A) / A.shape[0], np.trace(G) / G.shape[0]
+    if how == "factored without pi" or top <= 0.0 or bottom <= 0.0:
+        return 1.0
+    if how == "pi inverted":
+        return math.sqrt(bottom / top)
+    if how == "pi of traces":
+        return math.sqrt(np.trace(A) / np.trace(G))
+    return math.sqrt(top / bottom)
+
+
+class Average:
+    """The moving average of curvatures over steps, with its bias correction or without."""
+
+    def __init__(self, beta: float | None, refresh: int, knobs: Knobs) -> None:
+        self.beta, self.refresh, self.knobs = beta, refresh, knobs
+        if self.beta is not None and knobs.get("ema") == "weights swapped":
+            self.beta = 1.0 - self.beta
+        if knobs.get("refresh") == "every step":
+            self.refresh = 1
+        self.sum: Any = None
+        self.count = 0
+        self.used: Any = None
+
+    def at(self, step: int, view: View) -> Any:
+        """The curvature that the step uses."""
+        if step % self.refresh != 0 or (self.knobs.get("refresh") == "only first" and step > 0):
+            return self.used
+        new = view.factors if view.structure == "kfac" else view.dense
+        if view.structure not in ("kfac", "full", "block_diagonal", "diagonal", "unitwise") and self.beta:
+            raise NotApplicable
+        self.used = new if self.beta is None or self.knobs.get("ema") == "none" else self._averaged(new)
+        return self.used
+
+    def _averaged(self, new: Any) -> Any:
+        beta, how = self.beta, self.knobs.get("ema")
+        self.count += 1
+        if self.sum is None:
+            identity = _mapped(lambda M: np.eye(M.shape[0]), new)
+            start = identity if how == "from identity" else _mapped(np.zeros_like, new)
+            self.sum = new if how == "from first" else start
+            if how == "from first":
+                return new
+        self.sum = _mapped(lambda s, c: beta * s + (1.0 - beta) * c, self.sum, new)
+        if how in ("uncorrected", "from identity", "from first"):
+            return self.sum
+        correction = 1.0 - beta**self.count
+        if how == "corrected twice":
+            correction **= 2
+        return _mapped(lambda s: s / correction, self.sum)
+
+
+def _mapped(function: Any, *trees: Any) -> Any:
+    if isinstance(trees[0], list):
+        return [tuple(function(*(t[i][j] for t in trees)) for j in range(2)) for i in range(len(trees[0]))]
+    return function(*trees)
+
+
+def ring_term(view: View, rho: float, knobs: Knobs) -> Any:
+    """What RING adds to the damping: a number, or one number a parameter."""
+    g, how = view.gradient, knobs.get("rho")
+    n = view.outputs.shape[0]
+    square = float(g @ g)
+    options = {
+        None: rho * square,
+        "dropped": 0.0,
+        "norm": rho * math.sqrt(square),
+        "half": 0.5 * rho * square,
+        "twice": 2.0 * rho * square,
+        "squared": rho**2 * square,
+        "mean square": rho * square / g.shape[0],
+        "summed gradient": rho * square * n**2,
+        "over N": rho * square / n,
+        "negative": -rho * square,
+    }
+    if how == "per example":
+        each = view.problem.per_example_gradients(view.theta, view.x, view.y)
+        return rho * float(np.mean(np.sum(each * each, axis=1)))
+    return options[how] if how in options else options[None]
+
+
+def regularized(view: View, rho: float, knobs: Knobs) -> Any:
+    """``g + rho H g``, or what stands in for it."""
+    g, how = view.gradient, knobs.get("rho")
+    factor = {None: rho, "half": 0.5 * rho, "twice": 2.0 * rho, "negative": -rho, "squared": rho**2, "dropped": 0.0}
+    if how == "norm":  # gradient of the norm instead of half its square
+        return g + rho * view.hvp(g) / max(np.linalg.norm(g), 1e-300)
+    if how == "over N":
+        return g + rho * view.hvp(g) / view.outputs.shape[0]
+    moved = factor.get(how, rho) * view.hvp(g)
+    return view.noise.entries(moved if how == "gradient left out" else g + moved)
+
+
+def natural_direction(view: View, C: Any, settings: dict[str, Any], knobs: Knobs, noise: Noise) -> Any:
+    """``(C + a I)^{-1} v`` of NGD, RING, RENG and K-FAC, before the step size."""
+    a, v, rho = damping_of(settings["damping"], knobs, view), view.gradient, settings.get("rho") or 0.0
+    kind = "factored" if settings["name"] == "kfac" else (settings["damping_kind"] or "exact")
+    if view.structure == "tridiagonal_kfac":
+        kind = "factored"
+    if settings["name"] == "ring":
+        if knobs.get("rho") == "per layer":
+            return _per_layer(view, C, v, a, rho, kind, knobs, noise)
+        extra = ring_term(view, rho, knobs)
+        a = extra if knobs.get("rho_place") == "replaces damping" else a + extra
+    if settings["name"] == "reng":
+        v = regularized(view, rho, knobs)
+    if knobs.get("place") == "gradient not preconditioned":
+        return v
+    return damped_solve(view, C, v, a, kind, knobs, noise)
+
+
+def _per_layer(view: View, C: Any, v: Any, a: float, rho: float, kind: str, knobs: Knobs, noise: Noise) -> Any:
+    """Each layer damped by the norm of its own gradient."""
+    if kind != "exact":
+        raise NotApplicable
+    M = kronecker_dense(C, knobs) if isinstance(C, list) else C
+    mask = block_mask(view.problem)
+    squares = mask @ (v * v)
+    return np.linalg.solve(noise.symmetric(M + np.diag(a + rho * squares)), noise.entries(v))
+
+
+def natural_path(replay: Any, settings: dict[str, Any]) -> Any:
+    """Deltas of every step of NGD, RING, RENG, K-FAC."""
+    knobs, noise = replay.knobs, replay.noise
+    average = Average(settings["ema"], settings["refresh"], knobs)
+    theta, previous, deltas = replay.theta, None, []
+    older: Any = None
+    for step in range(replay.case.steps):
+        view = replay.view(theta, step)
+        current = average.at(step, view)
+        C = older if knobs.get("refresh") == "one step late" and older is not None else current
+        older = current
+        d = natural_direction(view, C, settings, knobs, noise)
+        deltas.append(_moved(settings, knobs, d, view.gradient, theta, previous))
+        previous = deltas[-1][1]
+        theta = theta + deltas[-1][0]
+    return [delta for delta, _ in deltas]
+
+
+def _moved(settings: dict[str, Any], knobs: Knobs, d: Any, g: Any, theta: Any, previous: Any) -> tuple[Any, Any]:
+    lr, mu, decay = settings["lr"], settings["momentum"], settings["weight_decay"]
+    sign = 1.0 if knobs.get("step") == "sign" else -1.0
+    eta = {"lr left out": 1.0, "lr twice": lr * lr}.get(knobs.get("step"), lr)
+    how = knobs.get("momentum")
+    moved = sign * eta * d
+    if previous is not None and how != "none":
+        moved = moved * ((1.0 - mu) if how == "dampened" else 1.0) + mu * previous
+    elif how == "dampened" and mu > 0.0:
+        moved = moved * (1.0 - mu)
+    delta = moved + mu * moved - mu * (previous if previous is not None else 0.0) if how == "nesterov" else moved
+    weight = {"none": 0.0, "without lr": decay, "sign": -lr * decay}.get(knobs.get("decay"), lr * decay)
+    total = delta - weight * theta if decay > 0.0 else delta
+    return total, (total if knobs.get("decay") == "in momentum" else moved)
+
+
+def sgd_path(replay: Any, settings: dict[str, Any]) -> Any:
+    """Deltas of SGD."""
+    knobs, mu, lr = replay.knobs, settings["momentum"], settings["lr"]
+    theta, buffer, deltas = replay.theta, None, []
+    nesterov = settings["nesterov"] != (knobs.get("momentum") == "nesterov")
+    for step in range(replay.case.steps):
+        view = replay.view(theta, step)
+        decay = {"none": 0.0, "sign": -settings["weight_decay"]}.get(knobs.get("decay"), settings["weight_decay"])
+        v = view.gradient + (0.0 if knobs.get("decay") == "decoupled" else decay) * theta
+        if knobs.get("momentum") == "none":
+            buffer = v
+        elif knobs.get("momentum") == "dampened":
+            buffer = (1.0 - mu) * v + (0.0 if buffer is None else mu * buffer)
+        else:
+            buffer = v if buffer is None else mu * buffer + v
+        delta = -_eta(lr, knobs) * (v + mu * buffer if nesterov and mu > 0 else buffer)
+        if knobs.get("decay") == "decoupled":
+            delta = delta - lr * decay * theta
+        deltas.append(replay.noise.entries(delta))
+        theta = theta + deltas[-1]
+    return deltas
+
+
+def _eta(lr: float, knobs: Knobs) -> float:
+    return {"lr left out": 1.0, "lr twice": lr * lr, "sign": -lr}.get(knobs.get("step"), lr)
+
+
+def adamw_path(replay: Any, settings: dict[str, Any]) -> Any:
+    """Deltas of AdamW."""
+    knobs, lr, eps = replay.knobs, settings["lr"], settings["eps"]
+    b1, b2 = settings["beta1"], settings["beta2"]
+    if knobs.get("betas") == "swapped":
+        b1, b2 = b2, b1
+    how, decay_how, decay = knobs.get("ema"), knobs.get("decay"), settings["weight_decay"]
+    theta, m, s, deltas = replay.theta, 0.0, 0.0, []
+    for t in range(1, replay.case.steps + 1):
+        g = replay.view(theta, t - 1).gradient
+        if decay_how == "coupled":
+            g = g + decay * theta
+        m, s = b1 * m + (1 - b1) * g, b2 * s + (1 - b2) * g * g
+        power = 2 if how == "corrected twice" else 1
+        first = 1.0 if how in ("uncorrected", "first uncorrected") else (1 - b1**t) ** power
+        second = 1.0 if how in ("uncorrected", "second uncorrected") else (1 - b2**t) ** power
+        scale = np.sqrt(s / second + eps) if knobs.get("eps") == "inside" else np.sqrt(s / second) + eps
+        if knobs.get("eps") == "uncorrected root":
+            scale = (np.sqrt(s) + eps) / math.sqrt(second)
+        weight = {"none": 0.0, "coupled": 0.0, "without lr": decay, "sign": -lr * decay}.get(decay_how, lr * decay)
+        deltas.append(replay.noise.entries(-_eta(lr, knobs) * (m / first / scale) - weight * theta))
+        theta = theta + deltas[-1]
+    return deltas
+
+
+def sophia_path(replay: Any, settings: dict[str, Any]) -> Any:
+    """Deltas of Sophia-G and Sophia-H."""
+    knobs, lr, gamma, eps = replay.knobs, settings["lr"], settings["gamma"], settings["eps"]
+    b1, b2 = settings["beta1"], settings["beta2"]
+    if knobs.get("betas") == "swapped":
+        b1, b2 = b2, b1
+    theta, m, h, deltas = replay.theta, 0.0, 0.0, []
+    for step in range(replay.case.steps):
+        view = replay.view(theta, step)
+        m = b1 * m + (1 - b1) * view.gradient
+        refresh = 1 if knobs.get("refresh") == "every step" else settings["refresh"]
+        if step % refresh == 0 and not (knobs.get("refresh") == "only first" and step > 0):
+            h = b2 * h + (1 - b2) * sophia_estimate(view, settings, knobs, replay.case.batch(step))
+        corrected = knobs.get("ema") == "corrected"
+        mhat = m / (1 - b1 ** (step + 1)) if corrected else m
+        hhat = h / (1 - b2 ** (step // refresh + 1)) if corrected else h
+        bound = np.maximum((1.0 if knobs.get("gamma") == "left out" else gamma) * hhat, eps)
+        if knobs.get("eps") == "added":
+            bound = np.maximum(gamma * hhat, 0.0) + eps
+        step_part = mhat / bound if knobs.get("clip") == "none" else np.clip(mhat / bound, -1.0, 1.0)
+        deltas.append(replay.noise.entries(-_eta(lr, knobs) * step_part) - lr * settings["weight_decay"] * theta)
+        theta = theta + deltas[-1]
+    return deltas
+
+
+def sophia_estimate(view: View, settings: dict[str, Any], knobs: Knobs, batch: Any) -> Any:
+    """The estimate of the Hessian's diagonal."""
+    n = view.outputs.shape[0]
+    if settings["estimator"] == "hutchinson":
+        if batch.probes is None:
+            raise NotApplicable
+        return np.mean([u * view.hvp(u) for u in batch.probes], axis=0)
+    labels = [view.y] if knobs.get("kind") == "empirical" else batch.samples
+    if labels is None:
+        raise NotApplicable
+    squares = [view.problem.gradient(view.theta, view.x, y) ** 2 for y in labels]
+    return (1.0 if knobs.get("sophia") == "without N" else n) * np.mean(squares, axis=0)
+
