@@ -126,9 +126,7 @@ class _View:
                 against.append({"rival": rival, **interval._asdict(), "complete": complete[-1]})
         all_good = all(good for _, good in own) and len(intervals) == len(rivals)
         return {
-            "word": word(
-                intervals, null=1.0 if ratio else 0.0, complete=all_good, rivals_complete=complete
-            ),
+            "word": word(intervals, null=1.0 if ratio else 0.0, complete=all_good, rivals_complete=complete),
             "scale": "ratio" if ratio else "difference",
             "confidence": confidence,
             "complete": all(good for _, good in own),
@@ -143,7 +141,10 @@ class _View:
         confidence = bonferroni(self.confidence, len(regularized))
         found = []
         for name in regularized:
-            for kind, other in (("same settings", f"{name}, rho = 0"), ("tuned", self.entries[name]["plain"])):
+            for kind, other in (
+                ("same settings", f"{name}, rho = 0"),
+                ("tuned", self.entries[name]["plain"]),
+            ):
                 if (data, other) not in self.runs:
                     continue
                 for what in EFFECTS:
@@ -197,7 +198,9 @@ class _View:
         if target is not None:
             row["reached"] = sum(self.cost(run, target, "epoch")[1] for run in runs)
             for measure, key in COSTS.items():
-                costs = [None if None in run["curve"][key] else self.cost(run, target, key)[0] for run in runs]
+                costs = [
+                    None if None in run["curve"][key] else self.cost(run, target, key)[0] for run in runs
+                ]
                 row[f"{measure} to target"] = _mean(costs)
         return row
 

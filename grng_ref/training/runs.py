@@ -57,7 +57,9 @@ def prepare(plan: DataPlan, seed: int, place: Place) -> tuple[Problem, DataSet, 
     parts = ("train", "validation", "test")
     arrays = {
         part: tuple(
-            asarray(getattr(data, f"{axis}_{part}"), backend=place.backend, dtype=place.dtype, device=place.device)
+            asarray(
+                getattr(data, f"{axis}_{part}"), backend=place.backend, dtype=place.dtype, device=place.device
+            )
             for axis in ("x", "y")
         )
         for part in parts

@@ -10,7 +10,9 @@ from typing import Any
 from ..arrays import check_integer, host_generator
 
 
-def draw_trials(space: Mapping[str, tuple[float, float]], trials: int, *, seed: int) -> list[dict[str, float]]:
+def draw_trials(
+    space: Mapping[str, tuple[float, float]], trials: int, *, seed: int
+) -> list[dict[str, float]]:
     """Log-uniform draws ``low (high / low)^u`` from a box, one dictionary a trial.
 
     u of trial t depends on the seed, on t and on the setting's name only: two entries that share a setting and

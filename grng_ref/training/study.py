@@ -39,7 +39,9 @@ class Protocol:
     plans: tuple[DataPlan, ...] = FULL
     trials: int = 4  #: of the random search, for every entry
     seeds: int = 6  #: runs with the chosen settings, for every entry
-    seed: int = 0  #: of the splits, the search and the tuning runs; the final runs have seed + 1, seed + 2, ...
+    seed: int = (
+        0  #: of the splits, the search and the tuning runs; the final runs have seed + 1, seed + 2, ...
+    )
     confidence: float = 0.95
     points: int = 4  #: records an epoch; the resolution of "reached the target"
     align: float = 1e-2  #: damping of the exact natural direction that steps are compared with
@@ -166,7 +168,8 @@ def _final(
     progress: Progress | None,
 ) -> list[dict[str, Any]]:
     """Chosen settings on every seed; regularized entries with ``rho = 0`` too. Seeds in the outer loop, so that
-    what slows the machine for a while slows all entries."""
+    what slows the machine for a while slows all entries.
+    """
     tasks = []
     for plan in protocol.plans:
         for seed in range(protocol.seed + 1, protocol.seed + 1 + protocol.seeds):
@@ -208,7 +211,13 @@ def _run_all(
 
 
 def _task(
-    protocol: Protocol, plan: DataPlan, entry: Entry, settings: Any, seed: int, align: float | None, final: bool
+    protocol: Protocol,
+    plan: DataPlan,
+    entry: Entry,
+    settings: Any,
+    seed: int,
+    align: float | None,
+    final: bool,
 ) -> dict[str, Any]:
     return run_once(
         plan,
