@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from grng_ref.testing.vectors.case import SETTINGS, Case
 from grng_ref.testing.vectors.stages import reference
 
@@ -16,9 +17,7 @@ def _short(array: Any) -> Any:
     return np.asarray(array).astype(np.float32).astype(np.float64)
 
 
-def random_case(
-    seed: int, optimizer: str | None = None, likelihood: str | None = None, **settings: Any
-) -> Case:
+def random_case(seed: int, optimizer: str | None = None, likelihood: str | None = None, **settings: Any) -> Case:
     """A case of that seed, with expected values by grng_ref."""
     rng = np.random.default_rng([2026, seed])
     optimizer = optimizer or OPTIMIZERS[seed % len(OPTIMIZERS)]
@@ -41,45 +40,26 @@ def random_case(
         structure = "full"
     if optimizer == "rkalman":
         chosen["belief"] = ("full", "full", "block_diagonal", "diagonal")[rng.integers(4)]
-        chosen["projection"] = (
-            ("covariance", "precision")[rng.integers(2)] if chosen["belief"] == "diagonal" else None
-        )
+        chosen["projection"] = ("covariance", "precision")[rng.integers(2)] if chosen["belief"] == "diagonal" else None
         chosen |= {"forgetting": 0.875, "process_noise": 0.0625, "rho": 0.25, "prior_variance": 0.5}
     if optimizer == "sgd":
         chosen |= {"momentum": 0.5, "weight_decay": 0.0625}
     if optimizer == "sophia":
         chosen |= {"refresh": int(rng.integers(1, 3)), "weight_decay": 0.0625}
         chosen["estimator"] = ("gauss_newton_bartlett", "hutchinson")[rng.integers(2)]
-    kind = (
-        ("expected", "expected", "empirical", "monte_carlo")[rng.integers(4)]
-        if optimizer not in ("sgd", "adamw", "sophia")
-        else "expected"
-    )
+    kind = ("expected", "expected", "empirical", "monte_carlo")[rng.integers(4)] if optimizer not in (
+        "sgd", "adamw", "sophia") else "expected"
     chosen |= {k: v for k, v in settings.items() if k in chosen}
     kind = settings.get("kind", kind)
     structure = settings.get("structure", structure)
     network = {
-        "sizes": sizes,
-        "activation": ("tanh", "relu", "softplus", "sigmoid")[rng.integers(4)],
-        "bias": bool(rng.integers(4)) or optimizer == "kfac",
-        "parameterization": ("standard", "ntk")[rng.integers(2)],
-        "scales": None,
-        "frozen": (),
+        "sizes": sizes, "activation": ("tanh", "relu", "softplus", "sigmoid")[rng.integers(4)],
+        "bias": bool(rng.integers(4)) or optimizer == "kfac", "parameterization": ("standard", "ntk")[rng.integers(2)],
+        "scales": None, "frozen": (),
     }
     like = {"name": likelihood} | ({"variance": 0.25} if likelihood == "gaussian" else {})
-    bare = Case(
-        f"random-{seed}",
-        "random",
-        (),
-        "",
-        "",
-        network,
-        like,
-        {"structure": structure, "kind": kind},
-        chosen,
-        steps,
-        {},
-    )
+    bare = Case(f"random-{seed}", "random", (), "", "", network, like, {"structure": structure, "kind": kind},
+                chosen, steps, {})
     problem = bare.problem()
     P = problem.num_parameters
     theta = _short(problem.init(rng) + 0.3 * rng.standard_normal(P))

@@ -72,9 +72,7 @@ class Replay:
         if self.knobs.get("stage.transposed") == name:
             arrays = tuple(np.swapaxes(a, -1, -2) for a in arrays if a.ndim > 1)
         if "layout" in self.knobs:
-            arrays = tuple(
-                layouts.stage_reordered(self.original, name, a, self.knobs["layout"]) for a in arrays
-            )
+            arrays = tuple(layouts.stage_reordered(self.original, name, a, self.knobs["layout"]) for a in arrays)
         return arrays
 
     def _outputs(self) -> Any:

@@ -76,11 +76,7 @@ class Report:
     def counts(self) -> dict[str, int]:
         """Checks planned, run, skipped, expected failures, unexpected passes, and each verdict."""
         verdicts = Counter(check.verdict for check in self.checks)
-        marked = [
-            check
-            for check in self.checks
-            if check.expected_failure is not None and check.verdict != "skipped"
-        ]
+        marked = [check for check in self.checks if check.expected_failure is not None and check.verdict != "skipped"]
         return {
             "planned": self.planned,
             "run": self.run,

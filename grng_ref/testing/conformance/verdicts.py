@@ -51,10 +51,8 @@ def comparable(stage: str, arrays: tuple[Any, ...], examples: int) -> tuple[Any,
     return arrays
 
 
-def sensitivity(
-    case: Any, stage: str, dtype: str, knobs: Knobs, cache: dict[Any, Any]
-) -> tuple[Any, ...] | None:
-    """S of every comparable array of the stage; None where the replay has nothing to say of it."""
+def sensitivity(case: Any, stage: str, dtype: str, knobs: Knobs, cache: dict[Any, Any]) -> tuple[Any, ...] | None:
+    """s of every comparable array of the stage; None where the replay has nothing to say of it."""
     size = _STEP[dtype]
     runs = cache.setdefault((case.id, dtype, _key(knobs)), None)
     if runs is None:
@@ -91,9 +89,7 @@ class Comparison:
 
     error: float  #: norm of the difference over the norm of the expected array
     excess: float  #: largest difference over its tolerance; at most 1 passes
-    detectable: (
-        float  #: norm of the tolerances over the norm of the expected array: smaller defects are not seen
-    )
+    detectable: float  #: norm of the tolerances over the norm of the expected array: smaller defects are not seen
     entry: tuple[int, ...] | None  #: where the excess is largest
     got: float
     expected: float

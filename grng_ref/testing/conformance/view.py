@@ -161,9 +161,7 @@ def bias_places(problem: Problem) -> Any:
 class View:
     """What one step sees: loss, gradient, score rows, curvature at theta on a batch."""
 
-    def __init__(
-        self, problem: Problem, kind: str, structure: str, knobs: Knobs, noise: Noise, data: Any
-    ) -> None:
+    def __init__(self, problem: Problem, kind: str, structure: str, knobs: Knobs, noise: Noise, data: Any) -> None:
         theta, self.x, self.y, self.samples = data
         self.problem, self.knobs, self.noise = problem, knobs, noise
         self.kind = knobs.get("kind", kind)
@@ -241,9 +239,7 @@ class View:
         n, k = signals[0].shape[:2]
         if self.knobs.get("rows") == "mean gradient":
             return math.sqrt(self.scale("fisher.scale")) * self.gradient[None, :]
-        blocks = [
-            np.einsum("nkd,ni->nkdi", d, a).reshape(n, k, -1) for a, d in zip(inputs, signals, strict=True)
-        ]
+        blocks = [np.einsum("nkd,ni->nkdi", d, a).reshape(n, k, -1) for a, d in zip(inputs, signals, strict=True)]
         rows = np.concatenate(blocks, axis=2)
         if self.knobs.get("rows") == "outputs summed":  # (sum_k rows)(sum_k rows)^T: cross terms of outputs
             rows = np.sum(rows, axis=1, keepdims=True)
@@ -258,8 +254,7 @@ class View:
             pairs = [(np.asarray(A), np.asarray(G)) for A, G in self.built.factors]
         else:
             pairs = [
-                (a.T @ a / n, np.einsum("nkd,nke->de", d, d) / n)
-                for a, d in zip(inputs, signals, strict=True)
+                (a.T @ a / n, np.einsum("nkd,nke->de", d, d) / n) for a, d in zip(inputs, signals, strict=True)
             ]
         sa, sg = self.scale("A.scale"), self.scale("G.scale")
         changed = [(sa * self.noise.symmetric(A), sg * self.noise.symmetric(G)) for A, G in pairs]
@@ -309,6 +304,4 @@ def block_diagonal(blocks: Any) -> Any:
 
 def block_mask(problem: Problem) -> Any:
     """Ones in the layers' diagonal blocks."""
-    return block_diagonal(
-        [np.ones((math.prod(problem.model.shapes[i]),) * 2) for i in problem.model.trainable]
-    )
+    return block_diagonal([np.ones((math.prod(problem.model.shapes[i]),) * 2) for i in problem.model.trainable])
