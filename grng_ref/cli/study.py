@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import typer
 
 SUFFIXES = (".json", ".html", ".md")
+_SUFFIXES = ", ".join(SUFFIXES)
 
 
 def register(app: typer.Typer) -> None:
@@ -37,14 +39,12 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Compare RING, RENG and R-Kalman with SGD, AdamW, K-FAC and Sophia under one protocol.
 
-        Exit status: 0 done and the protocol kept, 1 it was not kept, or --from gave other losses, 2 wrong use.
+        Exit status: 0 the protocol was kept, 1 it was not, or --from gave other losses, 2 wrong use.
         """
         require_extra("grng-ref study", extra="verify", modules=("joblib", "matplotlib", "sklearn"))
         for path in out or []:
             if path.suffix not in SUFFIXES or not path.parent.is_dir():
-                _refuse(
-                    f"out must be a {', '.join(SUFFIXES)} file in an existing directory, got {str(path)!r}"
-                )
+                _refuse(f"out must be a {_SUFFIXES} file in an existing directory, got {str(path)!r}")
         chosen = {"trials": trials, "seeds": seeds, "seed": seed}
         given = {k: v for k, v in chosen.items() if v is not None}
         if ((again or report) and (quick or data or given)) or (again and report):
@@ -56,7 +56,7 @@ def register(app: typer.Typer) -> None:
         raise typer.Exit(_finish(result, again, out or []))
 
 
-def _protocol(again: Path | None, quick: bool, data: list[str] | None, given: dict[str, int]) -> Any:
+def _protocol(again: Path | None, quick: bool, data: list[str] | None, given: dict[str, Any]) -> Any:
     from grng_ref.training.study import QUICK_PROTOCOL, Protocol
 
     if again is not None:
@@ -94,7 +94,11 @@ def _finish(result: dict[str, Any], again: Path | None, out: list[Path]) -> int:
     from grng_ref.reports import study_html, study_lines, study_markdown
 
     print("\n".join(study_lines(result)))
-    write = {".json": json.dumps, ".html": study_html, ".md": study_markdown}
+    write: dict[str, Callable[[dict[str, Any]], str]] = {
+        ".json": json.dumps,
+        ".html": study_html,
+        ".md": study_markdown,
+    }
     for path in out:
         path.write_text(write[path.suffix](result), encoding="utf-8")
     status = 1 if result["audit"] else 0

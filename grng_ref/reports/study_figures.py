@@ -10,7 +10,6 @@ from typing import Any
 # Okabe and Ito: told apart with any colour vision.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 MARKERS = ("o", "s", "^", "D", "v", "x")
-PANELS = 4  # entries at most in one small panel of curves
 
 Result = dict[str, Any]
 
@@ -18,7 +17,7 @@ Result = dict[str, Any]
 def curves(result: Result, data: str, key: str, label: str) -> str:
     """Validation loss against epochs or seconds: small panels, mean and range over the seeds."""
     groups = _panels(result, data)
-    figure, axes = _axes(1, len(groups), 3.3 * len(groups), 3.1, sharey=True)
+    figure, axes = _axes(1, len(groups), 2.55 * len(groups), 2.7, sharey=True)
     for axis, (title, names) in zip(axes, groups, strict=True):
         for name, colour in zip(names, COLOURS, strict=False):
             runs = [r for r in result["runs"] if r["data"] == data and r["entry"] == name]
@@ -32,6 +31,7 @@ def curves(result: Result, data: str, key: str, label: str) -> str:
             axis.axhline(target, color="0.5", linewidth=0.8, linestyle=":")
         if key == "seconds":
             axis.set_xscale("log")
+            axis.xaxis.set_minor_formatter(_no_labels())
         axis.set_title(title, fontsize=9)
         axis.set_xlabel(label, fontsize=8)
         axis.legend(fontsize=7, frameon=False, loc="upper right")
@@ -46,7 +46,7 @@ def dots(result: Result, columns: Sequence[tuple[str, str, str]]) -> str:
     """One panel a measure ``(key of the summary, title, scale)``: entries down, a mark for each data set."""
     rows = result["analysis"]["summary"]
     names = list(dict.fromkeys(row["entry"] for row in rows))
-    figure, axes = _axes(1, len(columns), 11.5, 1.3 + 0.21 * len(names), sharey=True)
+    figure, axes = _axes(1, len(columns), 12.0, 1.3 + 0.21 * len(names), sharey=True)
     for axis, (key, title, scale) in zip(axes, columns, strict=True):
         for data, colour, marker in zip(result["data"], COLOURS, MARKERS, strict=False):
             points = [
@@ -58,6 +58,7 @@ def dots(result: Result, columns: Sequence[tuple[str, str, str]]) -> str:
                 axis.plot(*zip(*points, strict=True), marker, color=colour, markersize=5, label=data)
         axis.set_title(title, fontsize=9)
         axis.set_xscale(scale)
+        axis.xaxis.set_minor_formatter(_no_labels())
         axis.grid(axis="y", color="0.9", linewidth=0.6)
         axis.tick_params(labelsize=7)
     axes[0].set_yticks(range(len(names)), names, fontsize=7)
@@ -73,10 +74,11 @@ def _panels(result: Result, data: str) -> list[tuple[str, list[str]]]:
     panels = [("baselines", [e["name"] for e in entries if e["group"] == "baseline"])]
     for plain in (e["name"] for e in entries if e["group"] == "plain"):
         names = [plain, *(e["name"] for e in entries if e["plain"] == plain)]
-        if len(names) == 2 and len(panels[-1][1]) + 2 <= PANELS and panels[-1][0] == "Kalman":
-            panels[-1][1].extend(names)
+        if len(names) == 2 and len(panels[-1][1]) == 2 and len(panels) > 1:
+            title, before = panels.pop()
+            panels.append((f"{title}; {plain}", before + names))
         else:
-            panels.append(("Kalman" if len(names) == 2 else f"{plain}, regularized", names))
+            panels.append((plain, names))
     shown = {name for _, names in panels for name in names}
     panels.append(("others", [e["name"] for e in entries if e["name"] not in shown]))
     return [(title, names) for title, names in panels if names]
@@ -111,6 +113,12 @@ def _axes(rows: int, columns: int, width: float, height: float, *, sharey: bool)
     for axis in axes.flat:
         axis.spines[["top", "right"]].set_visible(False)
     return figure, list(axes.flat)
+
+
+def _no_labels() -> Any:
+    from matplotlib.ticker import NullFormatter
+
+    return NullFormatter()
 
 
 def _svg(figure: Any) -> str:

@@ -1,4 +1,4 @@
-"""From the stored runs of a study to its answers. The rules were fixed before any result; docs/study.md has them."""
+"""From the stored runs of a study to its answers, by the rules of docs/study.md."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ def audit(result: dict[str, Any]) -> list[str]:
     """What is wrong with a result, in words; empty if nothing is.
 
     Every entry has the same number of trials and of epochs (one for online entries); every final run the
-    settings of the trial with the least validation loss (twins: with ``rho = 0``); the seeds of an entry are those
-    of all others, and none is that of the tuning; runs of one seed began at the same parameters with the same
+    settings of the trial with the least validation loss (twins: with ``rho = 0``); the seeds are those of the
+    protocol, and none is that of the tuning; runs of one seed began at the same parameters with the same
     batch (fingerprints tell); the runs are all there, failed ones too.
     """
     return [*_budgets(result), *_choices(result), *_pairs(result)]
@@ -30,9 +30,8 @@ def _budgets(result: dict[str, Any]) -> list[str]:
         allowed = 1 if _owner(run["entry"]) in one_pass else epochs[run["data"]]
         spent = max(run["curve"]["epoch"], default=0.0)
         if run["epochs"] != allowed or spent > allowed:
-            found.append(
-                f"{run['data']}, {run['entry']}, seed {run['seed']}: {spent:g} epochs, the protocol has {allowed}"
-            )
+            who = f"{run['data']}, {run['entry']}, seed {run['seed']}"
+            found.append(f"{who}: {spent:g} epochs, the protocol has {allowed}")
     return found
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..optimizers import Optimizer, adamw, kfac, ngd, reng, ring, rkalman, sgd, sophia
 from ..problem import Problem
 
 GROUPS = ("baseline", "plain", "regularized", "other")
 
-Settings = Mapping[str, float]
+Settings = Mapping[str, Any]  # numbers, but options of other types stand beside them in the constructors
 Make = Callable[[Problem, Settings, int], Optimizer]
 
 

@@ -72,7 +72,7 @@ def paired_ratio(first: Sequence[float], second: Sequence[float], *, confidence:
 
 
 def bonferroni(confidence: float, comparisons: int) -> float:
-    """The confidence of each of several intervals that makes all of them right together: ``1 - (1 - c) / m``."""
+    """The confidence of each of m intervals that makes all of them right together: ``1 - (1 - c) / m``."""
     return 1.0 - (1.0 - confidence) / max(1, comparisons)
 
 

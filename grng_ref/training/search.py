@@ -15,9 +15,9 @@ def draw_trials(
 ) -> list[dict[str, float]]:
     """Log-uniform draws ``low (high / low)^u`` from a box, one dictionary a trial.
 
-    u of trial t depends on the seed, on t and on the setting's name only: two entries that share a setting and
-    its range try the same values of it (common random numbers), so that one with a setting more is no luckier
-    in the others.
+    u of trial t depends on the seed, on t and on the setting's name only: two entries that share a setting
+    and its range try the same values of it (common random numbers), so that one with a setting more is no
+    luckier in the others.
 
     Raises
     ------

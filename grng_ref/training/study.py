@@ -1,4 +1,4 @@
-"""The study: equal tuning for every entry, then paired seeds, as one JSON object from which it can be redone."""
+"""The study: equal tuning for every entry, then paired seeds; one JSON object from which it can be redone."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ QUICK = (
     DataPlan("digits", (4,), 300, 30, 3),
 )
 
+HOST = Place()
 Progress = Callable[[int, int, str], None]
 
 
@@ -45,7 +46,7 @@ class Protocol:
     confidence: float = 0.95
     points: int = 4  #: records an epoch; the resolution of "reached the target"
     align: float = 1e-2  #: damping of the exact natural direction that steps are compared with
-    place: Place = Place()
+    place: Place = HOST
 
     def __post_init__(self) -> None:
         for name in ("trials", "seeds", "points"):
@@ -90,9 +91,9 @@ def study(
     Returns
     -------
     dict
-        Plain data for JSON: ``protocol``, ``entries``, ``data``, ``tuning`` (every trial), ``chosen``, ``runs``
-        (every final run, failed ones too), ``analysis`` (see `analyse`), ``audit`` (see `audit`; empty if the
-        protocol was kept), ``environment``.
+        Plain data for JSON: ``protocol``, ``entries``, ``data``, ``tuning`` (every trial), ``chosen``,
+        ``runs`` (every final run, failed ones too), ``analysis`` (see `analyse`), ``audit`` (see `audit`;
+        empty if the protocol was kept), ``environment``.
     """
     protocol = Protocol() if protocol is None else protocol
     entries = tuple(default_entries() if entries is None else entries)
@@ -167,8 +168,9 @@ def _final(
     jobs: int,
     progress: Progress | None,
 ) -> list[dict[str, Any]]:
-    """Chosen settings on every seed; regularized entries with ``rho = 0`` too. Seeds in the outer loop, so that
-    what slows the machine for a while slows all entries.
+    """Chosen settings on every seed; regularized entries with ``rho = 0`` too.
+
+    Seeds are the outer loop, so that what slows the machine for a while slows all entries.
     """
     tasks = []
     for plan in protocol.plans:
