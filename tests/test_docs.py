@@ -19,7 +19,7 @@ import pytest
 from support import Backend, import_peer
 
 import grng_ref as gr
-from grng_ref import certified, testing
+from grng_ref import certified, data, testing, training
 from proofs_check import Run, bounds, certificates, claims_of, load_suite, run_suite
 
 ROOT = Path(__file__).parent.parent
@@ -127,6 +127,20 @@ def test_api_lists_every_public_name() -> None:
 def test_ground_truth_is_documented(name: str) -> None:
     assert problems_of_docstring(getattr(certified, name)) == []
     assert re.search(rf"^\.\. auto\w+:: grng_ref\.certified\.{name}$", page("api.md"), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [f"{room.__name__}.{name}" for room in (data, training) for name in room.__all__ if not name.isupper()],
+)
+def test_data_and_training_are_documented(name: str) -> None:
+    assert problems_of_docstring(resolve(name.removeprefix("grng_ref."))) == []
+    assert re.search(rf"^\.\. auto\w+:: {re.escape(name)}$", page("api.md"), flags=re.MULTILINE)
+
+
+def test_every_field_of_a_record_is_documented() -> None:
+    schema = page("training.md").partition("## Records")[2]
+    assert [name for name in training.Record._fields if f"`{name}`" not in schema] == []
 
 
 @pytest.mark.parametrize("name", certificates.__all__)

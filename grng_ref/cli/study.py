@@ -57,7 +57,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _protocol(again: Path | None, quick: bool, data: list[str] | None, given: dict[str, Any]) -> Any:
-    from grng_ref.training.study import QUICK_PROTOCOL, Protocol
+    from grng_ref.training.studies import QUICK_PROTOCOL, Protocol
 
     if again is not None:
         return Protocol.of(_read(again)["protocol"])
@@ -72,7 +72,7 @@ def _protocol(again: Path | None, quick: bool, data: list[str] | None, given: di
 
 
 def _run(protocol: Any, jobs: int) -> dict[str, Any]:
-    from grng_ref.training.study import study
+    from grng_ref.training.studies import study
 
     def progress(done: int, total: int, what: str) -> None:
         if sys.stderr.isatty() or done in (1, total) or done % 50 == 0:
@@ -103,7 +103,7 @@ def _finish(result: dict[str, Any], again: Path | None, out: list[Path]) -> int:
         path.write_text(write[path.suffix](result), encoding="utf-8")
     status = 1 if result["audit"] else 0
     if again is not None:
-        from grng_ref.training.study import differences
+        from grng_ref.training.studies import differences
 
         found = differences(_read(again), result)
         print(f"losses bit-identical to {again}: {'yes' if not found else f'no, {len(found)} runs differ'}")

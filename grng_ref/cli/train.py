@@ -11,8 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import grng_ref as gr
-from grng_ref import data, training
+from grng_ref import data, optimizers, training
+from grng_ref.arrays import BackendError, asarray
+from grng_ref.models import MLP
+from grng_ref.optimizers import Optimizer
+from grng_ref.problem import Problem
 from grng_ref.training import Fit, Record
 
 if TYPE_CHECKING:
@@ -80,9 +83,9 @@ def register(app: typer.Typer) -> None:
             loaded = data.load(name, rng=data_seed, size=size)
             sizes = (loaded.inputs, *_widths(hidden), loaded.outputs)
             on_device: dict[str, Any] = {"backend": backend, "dtype": dtype, "device": device}
-            problem = gr.Problem(gr.MLP(sizes, activation=activation), loaded.likelihood)
+            problem = Problem(MLP(sizes, activation=activation), loaded.likelihood)
             theta = problem.init(rng=seed, **on_device)
-            arrays = gr.asarray(
+            arrays = asarray(
                 {
                     part: (getattr(loaded, f"x_{part}"), getattr(loaded, f"y_{part}"))
                     for part in ("train", "validation", "test")
@@ -124,17 +127,17 @@ def register(app: typer.Typer) -> None:
 
 
 def _make_optimizer(
-    problem: gr.Problem,
+    problem: Problem,
     name: str,
     given: dict[str, str | None],
     settings: list[str],
     seed: int,
     total: int,
-) -> gr.Optimizer:
+) -> Optimizer:
     """The optimizer of that name with these options; schedules run over so many steps."""
     if name not in DEFAULTS:
         raise ValueError(f"--optimizer must be one of {', '.join(DEFAULTS)}; got {name!r}")
-    factory: Callable[..., Any] = getattr(gr, name)
+    factory: Callable[..., Any] = getattr(optimizers, name)
     known = [p.name for p in inspect.signature(factory).parameters.values() if p.kind is p.KEYWORD_ONLY]
     options: dict[str, Any] = dict(DEFAULTS[name])
     if "seed" in known:
@@ -190,7 +193,7 @@ def _wrong_use() -> Iterator[None]:
     """One line on standard error and exit status 2 for what the arguments, files or packages lack."""
     try:
         yield
-    except (TypeError, ValueError, OSError, ModuleNotFoundError, gr.BackendError) as error:
+    except (TypeError, ValueError, OSError, ModuleNotFoundError, BackendError) as error:
         _refuse(str(error))
 
 
@@ -223,7 +226,7 @@ def _brief(record: Record) -> str:
 
 
 def _summary(
-    loaded: data.DataSet, optimizer: str, fitted: Fit, problem: gr.Problem, test: tuple[Any, Any]
+    loaded: data.DataSet, optimizer: str, fitted: Fit, problem: Problem, test: tuple[Any, Any]
 ) -> dict[str, Any]:
     """The run in one object; the test set is looked at here, once."""
     last = fitted.records[-1]._asdict() if fitted.records else None

@@ -28,14 +28,35 @@ HESSIAN_PRODUCT = 2 * GRADIENT
 
 
 def gradient_evaluations(passes: int | None) -> float | None:
-    """Passes as a number of gradient evaluations."""
+    """Passes as a number of gradient evaluations: a third; None stays None.
+
+    Parameters
+    ----------
+    passes : int, optional
+
+    Notes
+    -----
+    A gradient takes a forward pass (1) and a backward pass (2).
+    """
     return None if passes is None else passes / GRADIENT
 
 
 def passes_of_step(optimizer: Optimizer, step: int, outputs: int) -> int | None:
-    """Passes of the optimizer's step number ``step``, of a network with so many outputs.
+    """Passes through the network that the optimizer's step number ``step`` needs; a forward pass is the unit.
 
-    For an optimizer of another class: what its method ``passes(step, outputs)`` says, or None without one.
+    Parameters
+    ----------
+    optimizer : Optimizer
+        A built-in one; of another class: what its method ``passes(step, outputs)`` says, or None without one.
+    step : int
+        From 0: some steps draw labels or refresh a curvature, others do not.
+    outputs : int
+        K of the network: the expected Fisher takes K backward passes.
+
+    Notes
+    -----
+    A loss alone counts 1, a gradient 3, a backward pass more at the same point 2, a Hessian-vector product 6.
+    Solves and products of matrices are not counted, nor what is evaluated for a record only.
     """
     if isinstance(optimizer, SGD | AdamW):
         return GRADIENT

@@ -16,8 +16,8 @@ from ..problem import Problem
 from .batches import Batches
 from .entries import Entry
 from .evaluation import Evaluation, evaluate
-from .fit import Fit, fit
-from .flatness import flatness
+from .fitting import Fit, fit
+from .hessians import flatness
 
 CURVE = (
     *("step", "epoch", "seconds", "gradient_evaluations", "loss", "validation_loss"),

@@ -7,12 +7,12 @@
 
 from __future__ import annotations
 
-from . import beliefs, certified, core, files, networks, peers
+from . import beliefs, certified, core, files, networks, peers, training
 from .values import WORLD, Row
 
 __all__ = ["NO_BAD_INPUT", "PEERS", "TABLE", "WORLD", "Row"]
 
-TABLE = core.TABLE | beliefs.TABLE | networks.TABLE | files.TABLE | certified.TABLE
+TABLE = core.TABLE | beliefs.TABLE | networks.TABLE | files.TABLE | certified.TABLE | training.TABLE
 PEERS = peers.TABLE
 
 NO_BAD_INPUT = {

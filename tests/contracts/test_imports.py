@@ -45,8 +45,13 @@ EXCEPTIONS: dict[str, dict[str, set[str] | None]] = {
     "likelihoods/": {"numpy": None},  # samples are drawn on the host, and moved by `arrays`
     "models/mlp.py": {"numpy": None},  # so are first parameters
     "io.py": {"numpy": None, "array_api_compat": {"is_array_api_obj"}},  # npz is NumPy's format
+    "data/": {"numpy": None},  # data sets are NumPy arrays; whoever trains moves them
+    "training/batches.py": {"numpy": {"ndarray"}},  # the type of a permutation, drawn on the host
+    "training/identity.py": {"numpy": {"ascontiguousarray"}},  # bytes of an array, to digest them
     "certified/": {"numpy": None},  # exact arithmetic is the host's
     "curvature/dense.py": {"array_api_extra": {"at"}},  # writing a part of an array, on every backend
+    "training/intervals.py": {"numpy": None, "scipy": {"stdtrit"}},  # statistics of numbers on the host
+    "training/hessians.py": {"scipy": {"LinearOperator", "eigsh"}},  # ARPACK, from products on any backend
     "testing/": {"numpy": None, "array_api_compat": None},  # references are computed on the host
 }
 

