@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import grng_ref as gr
+from grng_ref.arrays import BackendError
 from grng_ref.environment import require_extra
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def register(app: typer.Typer) -> None:
             _refuse("--from and --report take the stored protocol: no other option but --jobs and --out")
         try:
             result = _read(report) if report else _run(_protocol(again, quick, data, given), jobs)
-        except (TypeError, ValueError, KeyError, OSError, ModuleNotFoundError, gr.BackendError) as error:
+        except (TypeError, ValueError, KeyError, OSError, ModuleNotFoundError, BackendError) as error:
             _refuse(str(error))
         raise typer.Exit(_finish(result, again, out or []))
 

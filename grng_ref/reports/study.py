@@ -26,7 +26,7 @@ details { margin: 1rem 0; } summary { cursor: pointer; }
 """
 _ANSWERS = (
     "Intervals are for the champion of the family against the baseline that decides: a ratio of "
-    "costs below 1, or a difference of test losses below 0, is in the champion's favour. Rules: docs/study.md."
+    "costs below 1, or a difference of test losses below 0, is in its favour. Rules: docs/study.md."
 )
 _CURVES = "Mean over the seeds and their range; dotted: the target. Seconds are those of the steps alone."
 _MEASURES = ("epochs", "gradient evaluations", "wall time")

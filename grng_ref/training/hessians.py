@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy import sparse
 
 from ..arrays import Array, from_host, host_generator, namespace, to_numpy
 from ..problem import Problem
@@ -48,8 +48,8 @@ def flatness(problem: Problem, theta: Array, x: Array, y: Array, *, dense: int =
         return to_numpy(problem.hvp(theta, x, y, from_host(v.reshape(-1), theta)))
 
     start = host_generator(0).standard_normal(p)
-    operator = LinearOperator((p, p), matvec=product, dtype=start.dtype)
-    (top,) = eigsh(operator, k=1, which="LA", v0=start, return_eigenvectors=False, tol=1e-8)
+    operator = sparse.linalg.LinearOperator((p, p), matvec=product, dtype=start.dtype)
+    (top,) = sparse.linalg.eigsh(operator, k=1, which="LA", v0=start, return_eigenvectors=False, tol=1e-8)
     return Flatness(trace, float(top), "products")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy import special
 
 from ..arrays import check_real
 
@@ -52,7 +52,7 @@ def paired_interval(first: Sequence[float], second: Sequence[float], *, confiden
     n, mean = len(differences), float(np.mean(differences))
     if n < 2:
         return Interval(mean, -math.inf, math.inf, n)
-    half = float(stdtrit(n - 1, 0.5 + confidence / 2.0) * np.std(differences, ddof=1) / math.sqrt(n))
+    half = float(special.stdtrit(n - 1, 0.5 + confidence / 2.0) * np.std(differences, ddof=1) / math.sqrt(n))
     return Interval(mean, mean - half, mean + half, n)
 
 

@@ -23,9 +23,9 @@ def test_interval_is_that_of_scipys_paired_t_test(n, confidence):
 
 
 def test_interval_by_hand():
-    # differences 1, 2, 3: mean 2, s = 1, t_2(0.975) = 4.302652729911275 (tables)
+    # differences 1, 2, 3: mean 2, s = 1; two degrees of freedom: t(p) = (2p - 1) / sqrt(2 p (1 - p))
     got = paired_interval([2.0, 4.0, 6.0], [1.0, 2.0, 3.0])
-    half = 4.302652729911275 / math.sqrt(3.0)
+    half = 0.95 / math.sqrt(2.0 * 0.975 * 0.025) / math.sqrt(3.0)
     assert got.estimate == 2.0
     assert math.isclose(got.lower, 2.0 - half, rel_tol=1e-12)
     assert math.isclose(got.upper, 2.0 + half, rel_tol=1e-12)
@@ -96,7 +96,7 @@ BELOW, ABOVE, ACROSS = (Interval(0.0, *bounds, 6) for bounds in ((-2.0, -1.0), (
             True,
             [True, False],
             "supported",
-        ),  # what a rival had spent bounds its cost from below
+        ),  # a rival's cost was larger still
         ([BELOW, BELOW], False, [True, True], "undecided"),
         ([BELOW, ACROSS], True, [True, True], "undecided"),
         ([BELOW, ABOVE], True, [True, True], "not supported"),

@@ -1,0 +1,63 @@
+"""A new optimizer, entered in the study beside the others: NGD whose step has a trust region.
+
+``python new_optimizer.py [page.html]``. Any backend: ``GRNG_BACKEND=torch python new_optimizer.py``.
+"""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import array_api_compat
+
+import grng_ref as gr
+from grng_ref.reports import study_html, study_lines
+from grng_ref.training import DataPlan, Entry, Place, Protocol, default_entries, study
+
+
+@dataclass(frozen=True)
+class TrustRegion:
+    """``delta = -d min(1, radius / |d|)``, d the damped natural direction, by K-FAC."""
+
+    problem: gr.Problem
+    radius: float
+    damping: float
+
+    def init(self, theta):
+        return 0  # the state: steps taken
+
+    def update(self, theta, state, x, y, *, samples=None, probes=None):
+        xp = array_api_compat.array_namespace(theta)
+        g = self.problem.gradient(theta, x, y)
+        direction = gr.fisher(self.problem, theta, x, structure="kfac").solve(g, damping=self.damping)
+        size = float(xp.linalg.vector_norm(direction))
+        delta = -min(1.0, self.radius / size) * direction
+        loss, norm = float(self.problem.loss(theta, x, y)), float(xp.linalg.vector_norm(g))
+        info = gr.StepInfo(state, loss, norm, self.damping, min(size, self.radius), None, None)
+        return delta, state + 1, info
+
+    def step(self, theta, state, x, y, *, samples=None, probes=None):
+        delta, state, info = self.update(theta, state, x, y)
+        return theta + delta, state, info
+
+    def passes(self, step, outputs):
+        """Forward passes count 1, backward passes 2: a gradient, and a column of the Fisher's factor each."""
+        return 3 + 1 + 2 * outputs
+
+
+def make(problem, settings, seed):
+    return TrustRegion(problem, **settings)
+
+
+MINE = Entry("trust region", make, {"radius": (1e-2, 1.0), "damping": (1e-3, 1.0)})
+NAMES = ("SGD", "AdamW", "K-FAC", "NGD kfac", "RING kfac")
+beside = [entry for entry in default_entries() if entry.name in NAMES]
+place = Place(os.environ.get("GRNG_BACKEND", "numpy"))
+protocol = Protocol((DataPlan("breast_cancer", (4,), 200, 30, 2),), trials=2, seeds=3, place=place)
+result = study(protocol, entries=[*beside, MINE])
+print("\n".join(study_lines(result)))
+print(f"\n{'entry':20} test loss  gap")
+for row in result["analysis"]["summary"]:
+    print(f"{row['entry']:20} {row['test_loss'][0]:9.4f}  {row['gap'][0]:.4f}")
+if len(sys.argv) > 1:
+    Path(sys.argv[1]).write_text(study_html(result), encoding="utf-8")
