@@ -56,8 +56,5 @@ place = Place(os.environ.get("GRNG_BACKEND", "numpy"))
 protocol = Protocol((DataPlan("breast_cancer", (4,), 200, 30, 2),), trials=2, seeds=3, place=place)
 result = study(protocol, entries=[*beside, MINE])
 print("\n".join(study_lines(result)))
-print(f"\n{'entry':20} test loss  gap")
-for row in result["analysis"]["summary"]:
-    print(f"{row['entry']:20} {row['test_loss'][0]:9.4f}  {row['gap'][0]:.4f}")
 if len(sys.argv) > 1:
     Path(sys.argv[1]).write_text(study_html(result), encoding="utf-8")

@@ -177,7 +177,7 @@ def check_online_digits(names: Names) -> None:
 
 
 def check_new_optimizer(names: Names) -> None:
-    """One step against dense Kronecker products, inside and outside the radius; the study kept its protocol."""
+    """One step by dense Kronecker products, inside and outside the radius; the study kept its protocol."""
     assert names["result"]["audit"] == []
     rows = {row["entry"]: row for row in names["result"]["analysis"]["summary"]}
     assert {"SGD", "RING kfac", "RING kfac, rho = 0", "trust region"} <= set(rows)
