@@ -32,16 +32,15 @@ class TrustRegion:
         direction = gr.fisher(self.problem, theta, x, structure="kfac").solve(g, damping=self.damping)
         size = float(xp.linalg.vector_norm(direction))
         delta = -min(1.0, self.radius / size) * direction
-        loss, norm = float(self.problem.loss(theta, x, y)), float(xp.linalg.vector_norm(g))
-        info = gr.StepInfo(state, loss, norm, self.damping, min(size, self.radius), None, None)
+        seen = float(self.problem.loss(theta, x, y)), float(xp.linalg.vector_norm(g))
+        info = gr.StepInfo(state, *seen, self.damping, min(size, self.radius), None, None)
         return delta, state + 1, info
 
     def step(self, theta, state, x, y, *, samples=None, probes=None):
         delta, state, info = self.update(theta, state, x, y)
         return theta + delta, state, info
 
-    def passes(self, step, outputs):
-        """Forward passes count 1, backward passes 2: a gradient, and a column of the Fisher's factor each."""
+    def passes(self, step, outputs):  # a forward pass counts 1, a backward pass 2
         return 3 + 1 + 2 * outputs
 
 

@@ -67,8 +67,9 @@ def paired_ratio(first: Sequence[float], second: Sequence[float], *, confidence:
     if min([*first, *second], default=1.0) <= 0.0:
         raise ValueError("first and second must be positive, for the logarithm of their ratio")
     log = paired_interval([math.log(a) for a in first], [math.log(b) for b in second], confidence=confidence)
-    upper = math.exp(log.upper) if log.upper < math.inf else math.inf
-    return Interval(math.exp(log.estimate), math.exp(log.lower), upper, log.pairs)
+    with np.errstate(over="ignore", under="ignore"):  # two pairs may leave a ratio open on both sides
+        estimate, lower, upper = (float(np.exp(v)) for v in (log.estimate, log.lower, log.upper))
+    return Interval(estimate, lower, upper, log.pairs)
 
 
 def bonferroni(confidence: float, comparisons: int) -> float:

@@ -36,6 +36,7 @@ def test_ratio_is_geometric_and_one_pair_says_nothing():
     assert math.isclose(got.estimate, 4.0)
     assert math.isclose(got.lower * got.upper, 16.0)
     assert paired_ratio([2.0], [1.0])[1:] == (0.0, math.inf, 1)
+    assert paired_ratio([1e300, 1e-300], [1e-8, 1.0])[1:] == (0.0, math.inf, 2)
 
 
 def coverage(interval, trials: int = 4000, n: int = 6) -> float:
