@@ -1,6 +1,6 @@
 """A new optimizer, entered in the study beside the others: NGD whose step has a trust region.
 
-``python new_optimizer.py [page.html]``. Any backend: ``GRNG_BACKEND=torch python new_optimizer.py``.
+``GRNG_BACKEND=torch python new_optimizer.py [page.html]``, or any other backend.
 """
 
 import os
@@ -11,8 +11,8 @@ from pathlib import Path
 import array_api_compat
 
 import grng_ref as gr
-from grng_ref.reports import study_html, study_lines
-from grng_ref.training import DataPlan, Entry, Place, Protocol, default_entries, study
+import grng_ref.reports
+import grng_ref.training as training
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class TrustRegion:
     damping: float
 
     def init(self, theta):
-        return 0  # the state: steps taken
+        return 0  # steps taken
 
     def update(self, theta, state, x, y, *, samples=None, probes=None):
         xp = array_api_compat.array_namespace(theta)
@@ -48,12 +48,13 @@ def make(problem, settings, seed):
     return TrustRegion(problem, **settings)
 
 
-MINE = Entry("trust region", make, {"radius": (1e-2, 1.0), "damping": (1e-3, 1.0)})
+SPACE = {"radius": (1e-2, 1.0), "damping": (1e-3, 1.0)}
 NAMES = ("SGD", "AdamW", "K-FAC", "NGD kfac", "RING kfac")
-beside = [entry for entry in default_entries() if entry.name in NAMES]
-place = Place(os.environ.get("GRNG_BACKEND", "numpy"))
-protocol = Protocol((DataPlan("breast_cancer", (4,), 200, 30, 2),), trials=2, seeds=3, place=place)
-result = study(protocol, entries=[*beside, MINE])
-print("\n".join(study_lines(result)))
+beside = [entry for entry in training.default_entries() if entry.name in NAMES]
+place = training.Place(os.environ.get("GRNG_BACKEND", "numpy"))
+plan = training.DataPlan("breast_cancer", (4,), 200, 30, 2)
+protocol = training.Protocol((plan,), trials=2, seeds=3, place=place)
+result = training.study(protocol, entries=[*beside, training.Entry("trust region", make, SPACE)])
+print("\n".join(gr.reports.study_lines(result)))
 if len(sys.argv) > 1:
-    Path(sys.argv[1]).write_text(study_html(result), encoding="utf-8")
+    Path(sys.argv[1]).write_text(gr.reports.study_html(result), encoding="utf-8")

@@ -19,12 +19,13 @@ def curves(result: Result, data: str, key: str, label: str) -> str:
     groups = _panels(result, data)
     figure, axes = _axes(1, len(groups), 2.55 * len(groups), 2.7, sharey=True)
     for axis, (title, names) in zip(axes, groups, strict=True):
-        for name, colour in zip(names, COLOURS, strict=False):
+        for i, (name, colour) in enumerate(zip(names, COLOURS, strict=False)):
             runs = [r for r in result["runs"] if r["data"] == data and r["entry"] == name]
             spent, low, mean, high = _band(runs, key)
             if not spent:
                 continue
-            axis.plot(spent, mean, color=colour, linewidth=1.5, label=name)
+            # thinner on top: where lines coincide, all of them can be seen
+            axis.plot(spent, mean, color=colour, linewidth=2.8 - 0.6 * i, label=name)
             axis.fill_between(spent, low, high, color=colour, alpha=0.12, linewidth=0)
         target = result["analysis"]["targets"][data]
         if target is not None:
