@@ -33,8 +33,7 @@ class TrustRegion:
         size = float(xp.linalg.vector_norm(direction))
         delta = -min(1.0, self.radius / size) * direction
         seen = float(self.problem.loss(theta, x, y)), float(xp.linalg.vector_norm(g))
-        info = gr.StepInfo(state, *seen, self.damping, min(size, self.radius), None, None)
-        return delta, state + 1, info
+        return delta, state + 1, gr.StepInfo(state, *seen, self.damping, min(size, self.radius), None, None)
 
     def step(self, theta, state, x, y, *, samples=None, probes=None):
         delta, state, info = self.update(theta, state, x, y)

@@ -21,6 +21,15 @@ def analyse(result: dict[str, Any]) -> dict[str, Any]:
     ``targets``: a validation loss for each data set. ``summary``: one row for each data set and entry.
     ``answers``: a word for each data set, family and question, with its intervals. ``effects``: each
     regularized entry against itself with ``rho = 0`` and against its plain method, tuned by itself.
+
+    Parameters
+    ----------
+    result : dict
+        What `study` returns; ``protocol``, ``entries``, ``data``, ``tuning`` and ``runs`` of it are read.
+
+    Notes
+    -----
+    Rules: docs/study.md. Plain numbers in and out; a failed run is counted, and supports nothing.
     """
     view = _View(result)
     data = list(result["data"])

@@ -15,6 +15,15 @@ def audit(result: dict[str, Any]) -> list[str]:
     settings of the trial with the least validation loss (twins: with ``rho = 0``); the seeds are those of the
     protocol, and none is that of the tuning; runs of one seed began at the same parameters with the same
     batch (fingerprints tell); the runs are all there, failed ones too.
+
+    Parameters
+    ----------
+    result : dict
+        What `study` returns.
+
+    Notes
+    -----
+    It reads the stored runs only: a study that lied in them consistently is not found out.
     """
     return [*_budgets(result), *_choices(result), *_pairs(result)]
 

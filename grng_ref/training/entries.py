@@ -66,7 +66,12 @@ _DECAYED = {"lr": (1e-3, 1e-1), "weight_decay": (1e-4, 1e-1)}
 
 
 def default_entries() -> tuple[Entry, ...]:
-    """The entries of the paper's comparison; docs/study.md lists them."""
+    """The entries of the paper's comparison.
+
+    Notes
+    -----
+    docs/study.md lists them with what is tuned and where.
+    """
     frequentist, bayesian = "RING and RENG", "R-Kalman"
     return (
         Entry("SGD", _sgd, {"lr": (1e-3, 1.0)}, "baseline"),

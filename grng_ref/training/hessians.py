@@ -23,6 +23,14 @@ class Flatness(NamedTuple):
 def flatness(problem: Problem, theta: Array, x: Array, y: Array, *, dense: int = DENSE) -> Flatness:
     """Trace and largest eigenvalue of the exact Hessian of the mean loss.
 
+    Parameters
+    ----------
+    problem : Problem
+    theta : array (P,)
+    x, y : arrays
+    dense : int
+        Parameters up to which the Hessian is formed.
+
     Up to ``dense`` parameters the Hessian is formed and decomposed. Beyond that the trace is the sum of P
     Hessian-vector products with unit vectors, exact too, and the eigenvalue comes from a Lanczos iteration on
     such products, to sqrt(eps) relative.

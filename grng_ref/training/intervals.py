@@ -59,6 +59,13 @@ def paired_interval(first: Sequence[float], second: Sequence[float], *, confiden
 def paired_ratio(first: Sequence[float], second: Sequence[float], *, confidence: float = 0.95) -> Interval:
     """The interval of ``exp mean log(first / second)``, a ratio of positive costs.
 
+    Parameters
+    ----------
+    first, second : sequences of n numbers
+        > 0; pair i shares its seed.
+    confidence : float
+        In (0, 1); two-sided.
+
     Raises
     ------
     ValueError
@@ -73,7 +80,19 @@ def paired_ratio(first: Sequence[float], second: Sequence[float], *, confidence:
 
 
 def bonferroni(confidence: float, comparisons: int) -> float:
-    """The confidence of each of m intervals that makes all of them right together: ``1 - (1 - c) / m``."""
+    """The confidence of each of m intervals that makes all of them right together: ``1 - (1 - c) / m``.
+
+    Parameters
+    ----------
+    confidence : float
+        c, of all together.
+    comparisons : int
+        m.
+
+    Notes
+    -----
+    By the union bound; no independence is needed.
+    """
     return 1.0 - (1.0 - confidence) / max(1, comparisons)
 
 

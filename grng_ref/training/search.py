@@ -19,6 +19,15 @@ def draw_trials(
     and its range try the same values of it (common random numbers), so that one with a setting more is no
     luckier in the others.
 
+    Parameters
+    ----------
+    space : dict
+        ``{name: (low, high)}``.
+    trials : int
+        How many, at least 1.
+    seed : int
+        At least 0.
+
     Raises
     ------
     ValueError
@@ -36,7 +45,17 @@ def draw_trials(
 
 
 def choose(tried: Sequence[Mapping[str, Any]]) -> int | None:
-    """Index of the trial with the least validation loss at its end; None where every trial failed."""
+    """Index of the trial with the least validation loss at its end; None where every trial failed.
+
+    Parameters
+    ----------
+    tried : sequence of dict
+        Each with ``validation_loss``, None of a failed trial.
+
+    Notes
+    -----
+    The first of equals.
+    """
     losses = [
         math.inf if trial["validation_loss"] is None else float(trial["validation_loss"]) for trial in tried
     ]

@@ -94,6 +94,13 @@ def study(
         Plain data for JSON: ``protocol``, ``entries``, ``data``, ``tuning`` (every trial), ``chosen``,
         ``runs`` (every final run, failed ones too), ``analysis`` (see `analyse`), ``audit`` (see `audit`;
         empty if the protocol was kept), ``environment``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Bad arguments, entries with equal names among them.
+    KeyboardInterrupt
+        Ctrl-C; nothing of an interrupted study is kept.
     """
     protocol = Protocol() if protocol is None else protocol
     entries = tuple(default_entries() if entries is None else entries)
