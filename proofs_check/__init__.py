@@ -7,6 +7,7 @@ from .certificates import assess
 from .claim import DEFAULT_SUITE, KINDS, Claim, ClaimFileError, Suite, claim, claims_of, load_suite
 from .comparisons import at_most, identity, inequality, rate, statistical
 from .context import Run
+from .decisions import decided
 from .findings import VERDICT_LABELS, VERDICTS, Finding, combine
 from .report import FORMATS, RESULT_SCHEMA, to_record, write_report
 from .runner import ClaimResult, RunResult, run_claim, run_suite, select
@@ -30,6 +31,7 @@ __all__ = [
     "claim",
     "claims_of",
     "combine",
+    "decided",
     "identity",
     "inequality",
     "load_suite",

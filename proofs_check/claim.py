@@ -34,7 +34,7 @@ import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -68,6 +68,10 @@ class Claim:
         Given to the function by keyword at every call, as a fresh copy.
     function : callable
         ``function(run, **params) -> Finding``.
+    full : dict
+        Parameters that a full run has in place of those in ``params``.
+    point : dict
+        The parameters that a sweep has put in their place; empty without one.
     """
 
     id: str
@@ -77,10 +81,20 @@ class Claim:
     expected: str
     params: Mapping[str, Any]
     function: Callable[..., Finding]
+    full: Mapping[str, Any] = field(default_factory=dict)
+    point: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, run: Run) -> Finding:
         """Run the check; whatever the function raises is raised."""
-        return self.function(run, **copy.deepcopy(dict(self.params)))
+        return self.function(run, **copy.deepcopy(self.params_in(run)))
+
+    def params_in(self, run: Run) -> dict[str, Any]:
+        """The parameters of a run: those of a full one in their place, then those of the sweep's point."""
+        return {**self.params, **(self.full if run.full else {}), **self.point}
+
+    def at(self, point: Mapping[str, Any]) -> Claim:
+        """The claim at a point of a sweep."""
+        return replace(self, point=dict(point))
 
     @property
     def doc(self) -> str:
@@ -102,6 +116,7 @@ def claim(
     kind: str,
     expected: str = "holds",
     params: Mapping[str, Any] | None = None,
+    full: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[..., Finding]], Claim]:
     """Register a function ``fn(run, **params) -> Finding`` as a claim; works in any file.
 
@@ -119,6 +134,8 @@ def claim(
         The verdict with which a run succeeds. A statistical claim cannot expect "certified".
     params : mapping, optional
         Keyword arguments of the function, representable in JSON.
+    full : mapping, optional
+        Values that some of them have in a full run (``--full``): more widths, more trials.
 
     Returns
     -------
@@ -141,11 +158,16 @@ def claim(
         raise ValueError(f"expected of claim {id!r} must be one of {', '.join(VERDICTS)}; got {expected!r}")
     if kind == "statistical" and expected == "certified":
         raise ValueError(f"expected of claim {id!r} cannot be 'certified': a statistical claim samples")
-    given = dict(params or {})
-    try:
-        json.dumps(given, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"params of claim {id!r} must be representable in JSON: {error}") from None
+    given, fuller = dict(params or {}), dict(full or {})
+    for name, values in (("params", given), ("full", fuller)):
+        try:
+            json.dumps(values, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name} of claim {id!r} must be representable in JSON: {error}") from None
+    if not set(fuller) <= set(given):
+        raise ValueError(
+            f"full of claim {id!r} must name parameters of it, got {sorted(set(fuller) - set(given))}"
+        )
 
     def register(function: Callable[..., Finding]) -> Claim:
         try:
@@ -154,7 +176,7 @@ def claim(
             raise ValueError(
                 f"params of claim {id!r} do not fit fn(run, **params): {error}; params are {given}"
             ) from None
-        made = Claim(id, statement, source, kind, expected, given, function)
+        made = Claim(id, statement, source, kind, expected, given, function, fuller)
         _keep(made)
         return made
 

@@ -1,4 +1,4 @@
-"""Command line of the verification suite (typer, rich): ``proofs-check [run FILE | list | show ID]``."""
+"""Command line of the verification suite: ``proofs-check [run FILE | list | show | verify | table]``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import json
 import os
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -19,8 +20,11 @@ import grng_ref as gr
 from . import terminal
 from .claim import DEFAULT_SUITE, ClaimFileError, Suite, load_suite
 from .context import Run
-from .report import check_suffix, to_json, to_record, write_report
+from .report import check_suffix, to_json, to_record, to_tex, write_report
+from .report.tables import markdown_table
 from .runner import run_suite, select
+from .sweep import jobs_of, parse_sweep
+from .verify import PROVED, REFUSED, UNCHECKED, check_format, verify
 
 # plain help and messages: typer's decorated ones write control characters where the environment asks for it
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
@@ -38,8 +42,16 @@ Dtype = Annotated[str, typer.Option(help="float64 or float32.")]
 Jobs = Annotated[int, typer.Option(help="Worker processes.")]
 Full = Annotated[bool, typer.Option("--full", help="The full number of trials where a claim samples.")]
 Seed = Annotated[int, typer.Option(help="Offset of all random draws.")]
+Seeds = Annotated[int, typer.Option(help="How many seeds, from --seed on.")]
+Sweep = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="NAME=VALUES for a parameter: width=64:8192 doubles, eta=0.5,1 lists; several make a grid."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="The machine-readable result on standard output.")]
 File = Annotated[Path | None, typer.Option(help="A Python file with claims, in place of the default suite.")]
+Record = Annotated[Path, typer.Argument(help="A record: what --out FILE.json wrote.")]
 Out = Annotated[Path | None, typer.Option(help="Write a report; the suffix says how: json, md, html or tex.")]
 
 
@@ -65,6 +77,8 @@ def check(
     jobs: Jobs = 1,
     full: Full = False,
     seed: Seed = 0,
+    seeds: Seeds = 1,
+    sweep: Sweep = None,
     json_: Json = False,
     out: Out = None,
 ) -> None:
@@ -74,7 +88,8 @@ def check(
     error was caught, 1 something is not, 2 wrong use, 130 interrupted.
     """
     if context.invoked_subcommand is None:
-        _run(DEFAULT_SUITE, only, (backend, dtype, device, full, seed), jobs, json_, out)
+        settings = (backend, dtype, device, full, seed)
+        _run(DEFAULT_SUITE, only, settings, jobs, seeds, sweep or [], json_, out)
         return
     # they would be dropped silently: the commands have options of their own
     given = [n for n in context.params if _on_command_line(context, n)]
@@ -93,11 +108,13 @@ def run_file(
     jobs: Jobs = 1,
     full: Full = False,
     seed: Seed = 0,
+    seeds: Seeds = 1,
+    sweep: Sweep = None,
     json_: Json = False,
     out: Out = None,
 ) -> None:
-    """Run the claims of a file of your own."""
-    _run(file, only, (backend, dtype, device, full, seed), jobs, json_, out)
+    """Run the claims of a file of your own, at each point of a sweep and with each seed."""
+    _run(file, only, (backend, dtype, device, full, seed), jobs, seeds, sweep or [], json_, out)
 
 
 @app.command("list")
@@ -122,9 +139,53 @@ def show(id: Annotated[str, typer.Argument(help="A claim's id.")], file: File = 
     for name in ("statement", "source", "kind", "expected"):
         typer.echo(f"  {name}: {getattr(claim, name)}")
     typer.echo(f"  params: {json.dumps(dict(claim.params))}")
+    if claim.full:
+        typer.echo(f"  in a full run: {json.dumps(dict(claim.full))}")
     typer.echo("  how it could fail:")
     for line in (claim.doc or "(its docstring does not say)").splitlines():
         typer.echo(f"    {line}".rstrip())
+
+
+@app.command("verify")
+def verify_record(file: Record) -> None:
+    """Prove the certificates and witnesses of a record again. 0: at least one, and none refused; 1: not."""
+    with _wrong_use():
+        record = _read(file)
+    counts: Counter[str] = Counter()
+    for one in verify(record):
+        counts[one.outcome] += 1
+        if one.outcome != PROVED:
+            typer.echo(f"{one.outcome}: {one.name}: {one.what}: {one.reason}")
+    checked = counts[PROVED] + counts[REFUSED]
+    nothing = "" if checked else "NOTHING CHECKED: "
+    typer.echo(
+        f"{nothing}{checked} checked: {counts[PROVED]} proved again, {counts[REFUSED]} refused; "
+        f"{counts[UNCHECKED]} could not be checked"
+    )
+    raise typer.Exit(0 if counts[PROVED] and not counts[REFUSED] else 1)
+
+
+@app.command("table")
+def table(
+    file: Record,
+    format: Annotated[str, typer.Option(help="latex (with booktabs) or markdown.")] = "markdown",
+) -> None:
+    """Print the table of verdicts of a record."""
+    makers = {"latex": to_tex, "markdown": markdown_table}
+    with _wrong_use():
+        if format not in makers:
+            raise ValueError(f"format must be latex or markdown, got {format!r}")
+        text = makers[format](_read(file))
+    sys.stdout.write(text)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is no JSON: {error}") from None
+    check_format(record)
+    return cast("dict[str, Any]", record)
 
 
 def _run(
@@ -132,6 +193,8 @@ def _run(
     only: list[str] | None,
     settings: tuple[str, str, str | None, bool, int],
     jobs: int,
+    seeds: int,
+    swept: list[str],
     as_json: bool,
     out: Path | None,
 ) -> None:
@@ -152,11 +215,19 @@ def _run(
         patterns = [part.strip() for text in only or () for part in text.split(",") if part.strip()]
         if only and not patterns:
             raise ValueError(f"only must name ids or patterns, got {', '.join(map(repr, only))}")
-        chosen = select(suite, patterns)
-    with terminal.progress(len(chosen)) as bar:
+        sweep = parse_sweep(swept)
+        planned = jobs_of(select(suite, patterns), run, sweep, seeds)
+    with terminal.progress(len(planned)) as bar:
         result = run_suite(
-            suite, run, only=patterns, jobs=jobs, on_result=bar.finish, on_start=bar.start
-        )  # fmt: skip
+            suite,
+            run,
+            only=patterns,
+            jobs=jobs,
+            sweep=sweep,
+            seeds=seeds,
+            on_result=bar.finish,
+            on_start=bar.start,
+        )
     record = to_record(result)
     # printed first: the disk may have filled up while the claims ran
     if as_json:

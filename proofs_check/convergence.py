@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,15 +14,6 @@ import grng_ref as gr
 
 from .context import Run
 from .data import Instance, on_host
-
-CURVATURE_BOUNDS = {
-    "tanh": 4 / (3 * math.sqrt(3)),
-    "softplus": 1 / 4,
-    "sigmoid": 1 / (6 * math.sqrt(3)),
-    "gelu": 2 / math.sqrt(2 * math.pi),
-    "silu": 1 / 2,
-}
-"""``sup |act''|`` of the smooth activations."""
 
 
 class Point(NamedTuple):
@@ -106,15 +98,20 @@ def path(instance: Instance, optimizer: gr.Optimizer, steps: int) -> Iterator[Po
         yield point(instance, theta)
 
 
-def jacobian_lipschitz(instance: Instance, activation: str, width: int) -> float:
-    """``LJ = B2 (lmax(Kx o Kx) / m)^(1/2)``, Kx = X X^T: of the two-layer network, at all weights.
+def secant_constants(points: Iterable[Point]) -> np.ndarray:
+    """The effective secant constants ``C_k = |r_(k+1) - r_k - J_k delta_k|/(s_k |delta_k|)`` along a run.
 
-    A difference of Jacobians has ``v^T (J - J')(J - J')^T v = (1/m) sum_r |X^T diag(v) D_r|^2`` with
-    ``|D_ir| <= B2 |dw_r . x_i|``, and ``|X^T diag(u) X|_F^2 = u^T (Kx o Kx) u``.
+    The numerator is ``|E_k delta_k|`` with the mean change E_k of the Jacobian along the step; s_k is the
+    least singular value of J_k. So the unified theorem holds for the step with ``C = C_k``, which is measured
+    where the run went and bounded nowhere. A step of length zero has none: NaN.
     """
-    _, x, _ = instance.host
-    kernel = x @ x.T
-    return CURVATURE_BOUNDS[activation] * math.sqrt(float(np.linalg.norm(kernel**2, 2)) / width)
+    found = []
+    for before, after in itertools.pairwise(points):
+        delta = after.theta - before.theta
+        change = after.residual - before.residual - before.jacobian @ delta
+        length = before.least**0.5 * float(np.linalg.norm(delta))
+        found.append(float(np.linalg.norm(change)) / length if length > 0 else math.nan)
+    return np.array(found)
 
 
 def regularized_gradient(instance: Instance, rho: float) -> np.ndarray:

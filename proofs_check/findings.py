@@ -20,8 +20,8 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 VERDICTS = ("certified", "holds", "refuted", "undecided")
 VERDICT_LABELS = {
@@ -32,6 +32,13 @@ VERDICT_LABELS = {
 }
 _WORST_FIRST = ("refuted", "undecided", "holds", "certified")
 _POSITIVE = ("certified", "holds")
+
+
+class Proof(Protocol):
+    """What can be stored in a record and proved again: a bound's proof, or a certificate."""
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values from which ``proofs-check verify`` rebuilds it."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +70,14 @@ class Finding:
         The rigorous method behind "certified" (interval arithmetic, exact rationals, ...); empty otherwise.
     parts : tuple of Finding
         What `combine` made this one of, without their controls; empty for a finding of its own.
+    proofs : tuple
+        Certificates and bounds (`proofs_check.bounds.prove`) behind the verdict. A record stores them, and
+        ``proofs-check verify`` proves them again. Those of a control are dropped.
 
     Raises
     ------
+    TypeError
+        Proofs that cannot be stored.
     ValueError
         Unknown verdict, empty detail, a verdict that contradicts the numbers or lacks its evidence, a
         witness that JSON cannot hold, a control with a control of its own.
@@ -81,6 +93,7 @@ class Finding:
     control: Finding | None = None
     certificate: str = ""
     parts: tuple[Finding, ...] = ()
+    proofs: tuple[Proof, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if self.verdict not in VERDICTS:
@@ -113,6 +126,12 @@ class Finding:
             raise ValueError(f"witness must be representable in JSON: {error}") from None
         if self.control is not None and self.control.control is not None:
             raise ValueError("control must be a finding without a control of its own")
+        object.__setattr__(self, "proofs", tuple(self.proofs))
+        for one in self.proofs:
+            if not callable(getattr(one, "to_json", None)):
+                raise TypeError(
+                    f"proofs must be certificates or what prove returns, got {type(one).__name__}"
+                )
         for name, value in (("measured", measured), ("threshold", threshold), ("margin", margin)):
             object.__setattr__(self, name, value)
 
@@ -126,7 +145,7 @@ class Finding:
         """
         if not isinstance(control, Finding):
             raise TypeError(f"control must be a Finding, got {type(control).__name__}")
-        return dataclasses.replace(self, control=control)
+        return dataclasses.replace(self, control=_bare(control))
 
 
 def combine(findings: Iterable[Finding]) -> Finding:
@@ -148,12 +167,23 @@ def combine(findings: Iterable[Finding]) -> Finding:
     if controls and len(controls) != len(given):
         raise ValueError(f"findings must all carry a control, or none: {len(controls)} of {len(given)} do")
     worst = min(given, key=_badness)
+    proofs = {id(proof): proof for one in given for proof in one.proofs}
     return dataclasses.replace(
         worst,
         detail=f"worst of {len(given)}: {worst.detail}",
         control=combine(controls) if controls else None,
-        parts=tuple(dataclasses.replace(part, control=None) for one in given for part in one.parts or (one,)),
+        parts=tuple(
+            dataclasses.replace(part, control=None, proofs=())
+            for one in given
+            for part in one.parts or (one,)
+        ),
+        proofs=tuple(proofs.values()),
     )
+
+
+def _bare(control: Finding) -> Finding:
+    """A control without its proofs: nobody proves again that an error was planted."""
+    return dataclasses.replace(control, proofs=())
 
 
 def _badness(finding: Finding) -> tuple[int, float]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import functools
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from grng_ref.environment import EnvironmentStamp, environment_stamp
@@ -16,6 +18,7 @@ from grng_ref.environment import EnvironmentStamp, environment_stamp
 from .claim import Claim, Suite, load_suite
 from .context import Run
 from .findings import Finding
+from .sweep import Job, Sweep, jobs_of
 from .threads import one_blas_thread
 
 # A control must contradict what the claim expects: a check that always says "holds" misses the planted error
@@ -44,6 +47,8 @@ class ClaimResult:
         The traceback, if the claim raised.
     problems : tuple of str
         Why the claim is not as expected; empty iff it is.
+    run : Run
+        The settings it ran under, with its own seed.
     """
 
     claim: Claim
@@ -51,6 +56,7 @@ class ClaimResult:
     seconds: float
     error: str | None
     problems: tuple[str, ...]
+    run: Run = field(default_factory=Run)
 
     @property
     def ok(self) -> bool:
@@ -78,9 +84,10 @@ class ClaimResult:
 
 @dataclass(frozen=True)
 class RunResult:
-    """The results of a run, in the suite's order, with its settings and what it was computed with.
+    """The results of a run, with its settings and what it was computed with.
 
-    An interrupted run holds the claims that had finished, and is not ok.
+    In the suite's order, of each claim the points of the sweep, of each the seeds. An interrupted run holds
+    what had finished, and is not ok.
     """
 
     run: Run
@@ -88,6 +95,8 @@ class RunResult:
     seconds: float
     environment: EnvironmentStamp = field(default_factory=environment_stamp)
     interrupted: bool = False
+    sweep: Sweep = field(default_factory=dict)
+    seeds: int = 1
 
     @property
     def ok(self) -> bool:
@@ -129,7 +138,7 @@ def run_claim(claim: Claim, run: Run) -> ClaimResult:
     except (Exception, SystemExit):  # noqa: BLE001 - foreign code: the run reports whatever it raised
         error = traceback.format_exc()
     seconds = time.perf_counter() - start
-    return ClaimResult(claim, finding, seconds, error, _problems(claim, finding, error))
+    return ClaimResult(claim, finding, seconds, error, _problems(claim, finding, error), run)
 
 
 def run_suite(
@@ -138,12 +147,14 @@ def run_suite(
     *,
     only: Iterable[str] = (),
     jobs: int = 1,
+    sweep: Sweep | None = None,
+    seeds: int = 1,
     on_result: Callable[[ClaimResult], None] | None = None,
     on_start: Callable[[Claim], None] | None = None,
 ) -> RunResult:
     """Run the selected claims of a suite, with one BLAS thread (`proofs_check.threads`).
 
-    Ctrl-C ends the run early: the result then says ``interrupted``.
+    Ctrl-C ends the run early: the result then says ``interrupted`` and has what had finished.
 
     Parameters
     ----------
@@ -153,9 +164,14 @@ def run_suite(
     only : iterable of str
         Patterns of ids; all claims without any.
     jobs : int
-        Worker processes, at least 1. Workers load the claims anew from ``suite.origin``.
+        Workers, at least 1. Above 1 they are joblib's: processes, or what ``joblib.parallel_config`` says
+        around the call (``backend="dask"``: a cluster). Workers load the claims anew from ``suite.origin``.
+    sweep : mapping of str to sequence, optional
+        Values that take the place of the claims' parameters of that name, at each point of their grid.
+    seeds : int
+        How many seeds, from ``run.seed`` on.
     on_result : callable, optional
-        Called with each `ClaimResult`, in the suite's order, as it arrives.
+        Called with each `ClaimResult` as it arrives: in order, with several workers as they finish.
     on_start : callable, optional
         Called with each `Claim` before it runs; with several workers, with those handed out at once.
 
@@ -163,59 +179,74 @@ def run_suite(
     ------
     ValueError
         A pattern without a match, ``jobs`` below 1 (or above, for claims that come from no file), an
-        unknown backend.
+        unknown backend; a sweep over a name that no selected claim has, or with values of another kind.
     grng_ref.BackendError
         A backend that cannot be used here.
     """
     settings = run if run is not None else Run()
-    claims = select(suite, only)
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
         raise ValueError(f"jobs must be an integer of at least 1, got {jobs!r}")
     if jobs > 1 and suite.origin is None:
         raise ValueError("jobs above 1 need a suite loaded with load_suite: workers load the claims anew")
+    swept = dict(sweep or {})
+    planned = jobs_of(select(suite, only), settings, swept, seeds)
     settings.check_available()
     start = time.perf_counter()
-    results, interrupted = [], False
+    results: dict[int, ClaimResult] = {}
+    interrupted = False
     with one_blas_thread():
         stamp = environment_stamp()  # here, so that it records the threads of the run
         try:
-            for result in _results(suite, claims, settings, jobs, on_start or (lambda one: None)):
-                results.append(result)
+            for number, result in _results(suite, planned, jobs, on_start or (lambda one: None)):
+                results[number] = result
                 if on_result is not None:
                     on_result(result)
         except KeyboardInterrupt:
             interrupted = True
     seconds = time.perf_counter() - start
-    return RunResult(settings, tuple(results), seconds, stamp, interrupted)
+    in_order = tuple(results[number] for number in sorted(results))
+    return RunResult(settings, in_order, seconds, stamp, interrupted, swept, seeds)
 
 
 def _results(
-    suite: Suite, claims: tuple[Claim, ...], run: Run, jobs: int, on_start: Callable[[Claim], None]
-) -> Iterator[ClaimResult]:
+    suite: Suite, planned: tuple[Job, ...], jobs: int, on_start: Callable[[Claim], None]
+) -> Iterator[tuple[int, ClaimResult]]:
+    """The results with their numbers in the plan, as they arrive."""
     if jobs == 1:
-        for one in claims:
-            on_start(one)
-            yield run_claim(one, run)
+        for number, job in enumerate(planned):
+            on_start(job.claim)
+            yield number, run_claim(*job)
         return
     import joblib  # from the extra "verify"; one process needs nothing of it
 
     def handed_out() -> Iterator[Any]:
-        for one in claims:
+        for number, (one, run) in enumerate(planned):
             on_start(one)
-            yield joblib.delayed(_run_in_worker)(suite.origin, one.id, run)
+            yield joblib.delayed(_run_in_worker)(number, suite.origin, one.id, dict(one.point), run)
 
-    parallel = joblib.Parallel(n_jobs=jobs, backend="loky", return_as="generator", pre_dispatch="n_jobs")
-    for one, (finding, seconds, error) in zip(claims, parallel(handed_out()), strict=True):
-        yield ClaimResult(one, finding, seconds, error, _problems(one, finding, error))
+    # no backend is named: it is the caller's to configure
+    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch="n_jobs")
+    for number, finding, seconds, error in parallel(handed_out()):
+        one, run = planned[number]
+        yield number, ClaimResult(one, finding, seconds, error, _problems(one, finding, error), run)
 
 
-def _run_in_worker(origin: str, id: str, run: Run) -> tuple[Finding | None, float, str | None]:
-    """One claim in a worker process. Claims do not travel: a user's file cannot be imported by name there."""
-    with contextlib.redirect_stdout(sys.stderr):
-        suite = load_suite(origin)
+def _run_in_worker(
+    number: int, origin: str, id: str, point: dict[str, Any], run: Run
+) -> tuple[int, Finding | None, float, str | None]:
+    """One job in a worker. Claims do not travel: a user's file cannot be imported by name there."""
+    path = Path(origin)
+    suite = _loaded(origin, path.stat().st_mtime_ns if path.is_file() else 0)
     with one_blas_thread():
-        result = run_claim(suite[id], run)
-    return result.finding, result.seconds, result.error
+        result = run_claim(suite[id].at(point), run)
+    return number, result.finding, result.seconds, result.error
+
+
+@functools.lru_cache(maxsize=4)
+def _loaded(origin: str, changed: int) -> Suite:
+    """A worker's suite, loaded once while its file does not change."""
+    with contextlib.redirect_stdout(sys.stderr):
+        return load_suite(origin)
 
 
 def _missed(claim: Claim, control: Finding) -> list[Finding]:

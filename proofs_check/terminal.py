@@ -14,13 +14,20 @@ from rich.table import Table
 from rich.text import Text
 
 from .claim import Claim
-from .report.tables import COLUMNS, NUMERIC, evidence, row, summary
+from .report.tables import NUMERIC, columns, evidence, failures, name_of, rows, summary
 from .runner import ClaimResult
 
 _PIPED_WIDTH = 200  # a pipe has no width, and wrapped ids cannot be searched for
 
 _GAP = 2
-_DROPPED_FIRST = ("margin", "expected", "seconds", "threshold", "measured")  # where a terminal is narrow
+_DROPPED_FIRST = (
+    "margin",
+    "expected",
+    "seconds",
+    "threshold",
+    "measured",
+    "least margin",
+)  # where a terminal is narrow
 
 
 def console(stream: TextIO) -> Console:
@@ -79,18 +86,20 @@ def progress(total: int) -> Iterator[Progress]:
 def print_result(record: dict[str, Any], stream: TextIO) -> None:
     """The verdict table, what went wrong in full, and the summary as the last line."""
     out = console(stream)
-    rows = [dict(zip(COLUMNS, row(claim), strict=True)) for claim in record["claims"]]
+    head = columns(record)
+    cells = [(dict(zip(head, one, strict=True)), ok) for one, ok in rows(record)]
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
-    kept = _fitting(rows, out.width)
+    kept = _fitting(head, [one for one, _ in cells], out.width)
     for name in kept:
         table.add_column(name, justify="right" if name in NUMERIC else "left", no_wrap=True)
-    for cells, claim in zip(rows, record["claims"], strict=True):
-        style = "" if claim["ok"] else "red"
-        table.add_row(*(Text(cells[name], style=style) for name in kept))
+    for one, ok in cells:
+        table.add_row(*(Text(one[name], style="" if ok else "red") for name in kept))
     out.print(table)
-    for claim in record["claims"]:
-        if not claim["ok"]:
-            out.print(Text("\n" + "\n".join(_failure(claim))))
+    shown, more = failures(record)
+    for claim in shown:
+        out.print(Text("\n" + "\n".join(_failure(name_of(claim, record), claim))))
+    if more:
+        out.print(Text(f"\nand {more} more; a report (--out) in JSON has them all"))
     out.print(Text("\n" + summary(record), style="bold green" if record["ok"] else "bold red"))
 
 
@@ -104,10 +113,10 @@ def print_claims(rows: Sequence[tuple[str, ...]], head: tuple[str, ...], stream:
     console(stream).print(table)
 
 
-def _fitting(rows: list[dict[str, str]], width: int) -> list[str]:
+def _fitting(head: Sequence[str], rows: list[dict[str, str]], width: int) -> list[str]:
     """The columns that fit side by side: rather none of a column than a number or an id cut short."""
-    kept = list(COLUMNS)
-    for dropped in _DROPPED_FIRST:
+    kept = list(head)
+    for dropped in (name for name in _DROPPED_FIRST if name in head):
         needed = sum(max(map(len, (name, *(cells[name] for cells in rows)))) + _GAP for name in kept)
         if needed - _GAP <= width:
             break
@@ -115,10 +124,10 @@ def _fitting(rows: list[dict[str, str]], width: int) -> list[str]:
     return kept
 
 
-def _failure(claim: dict[str, Any]) -> list[str]:
-    lines = [f"{claim['id']}: {claim['statement']}", *(f"  {problem}" for problem in claim["problems"])]
-    for name in ("finding", "control"):
-        lines += [f"  {text}" for text in evidence(name, claim[name])]
+def _failure(name: str, claim: dict[str, Any]) -> list[str]:
+    lines = [f"{name}: {claim['statement']}", *(f"  {problem}" for problem in claim["problems"])]
+    for part in ("finding", "control"):
+        lines += [f"  {text}" for text in evidence(part, claim[part])]
     if claim["error"]:
         lines += [f"  {line}" for line in claim["error"].rstrip().splitlines()]
     return lines

@@ -73,7 +73,7 @@ def random_case(seed: int, optimizer: str | None = None, likelihood: str | None 
         inputs |= {"batches.x": xs, "batches.y": ys}
     bartlett = optimizer == "sophia" and chosen["estimator"] == "gauss_newton_bartlett"
     if kind == "monte_carlo" or bartlett:
-        s = np.stack([np.asarray(problem.sample(theta, x, num_samples=2, rng=rng)) for x in xs])
+        s = np.stack([np.asarray(problem.sample(theta, x, num_samples=2 + seed % 3, rng=rng)) for x in xs])
         s = s if np.issubdtype(s.dtype, np.integer) else _short(s)
         inputs |= {"samples": s[0], "batches.samples": s}
     if optimizer == "sophia" and not bartlett:

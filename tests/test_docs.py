@@ -10,6 +10,7 @@ import ast
 import dataclasses
 import functools
 import importlib
+import importlib.util
 import inspect
 import re
 from pathlib import Path
@@ -410,6 +411,7 @@ THEOREMS = (
     "majorant",
     "order_of_convergence",
     "residual_curvature",
+    "secant",
     "stability",
     "unified_networks",
     "unified_rate",
@@ -448,3 +450,17 @@ def test_no_heading_of_a_docstring_ran_into_its_text(package):
     joined = re.compile(r"(Notes|Parameters|Returns|Raises|Attributes|Examples) -{3,}")
     assert files
     assert [str(file) for file in files if joined.search(file.read_text(encoding="utf-8"))] == []
+
+
+def test_the_page_of_verdicts_is_current() -> None:
+    """Ids, statements and expected verdicts; what was found must be what was expected."""
+    spec = importlib.util.spec_from_file_location("verdicts", DOCS / "verdicts.py")
+    verdicts = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(verdicts)
+    fields = ("id", "statement", "expected")
+    claims = [{name: getattr(one, name) for name in fields} for one in load_suite().claims]
+    record = {"claims": [{**one, "verdict": one["expected"]} for one in claims]}
+    assert page("theory/verdicts.md") == verdicts.page(record)
+    record["claims"] = [{**one, "statement": one["statement"] + "!"} for one in record["claims"]]
+    assert page("theory/verdicts.md") != verdicts.page(record)
+    assert verdicts.named(page("theory/certificates.md"))

@@ -13,12 +13,14 @@ from .gram import gram_enclosure
 from .kalman import KalmanEnclosures, kalman_enclosure
 from .network import NetworkEnclosures, network_enclosure
 from .spectrum import eigenvalue_bounds, eigenvalue_enclosure, norm_bounds
+from .stages import StageEnclosures, stage_enclosures
 
 __all__ = [
     "Enclosure",
     "ExactGaussian",
     "KalmanEnclosures",
     "NetworkEnclosures",
+    "StageEnclosures",
     "eigenvalue_bounds",
     "eigenvalue_enclosure",
     "exact_log_marginal_likelihood",
@@ -27,4 +29,5 @@ __all__ = [
     "kalman_enclosure",
     "network_enclosure",
     "norm_bounds",
+    "stage_enclosures",
 ]

@@ -29,7 +29,7 @@ _LIKELIHOODS = {
 class Layer(NamedTuple):
     """One layer ``s = c W a + b``."""
 
-    weights: np.ndarray  # W (d_out, d_in), float64, exact
+    weights: np.ndarray  # W (d_out, d_in), float64, exact; or an object array of balls
     bias: np.ndarray | None  # b (d_out,)
     squared_scale: Fraction  # c^2, which is rational also where c is a root
     trainable: bool
@@ -68,11 +68,23 @@ def read_network(problem: Any, theta: Array) -> Network:
         An unknown name, a wrong shape, entries that are not finite.
     """
     model = _part(problem, "model", {_MODEL})
-    activation = read_activation(model.activation)
-    shapes = [(out, into + int(model.bias)) for into, out in pairwise(model.sizes)]
+    read_activation(model.activation)
+    flat = on_host("theta", theta, (num_parameters(problem),), "one flat parameter vector")
+    return network_at(problem, flat)
+
+
+def num_parameters(problem: Any) -> int:
+    """P."""
+    return sum(
+        math.prod(shape) for i, shape in enumerate(_shapes(problem.model)) if i not in problem.model.frozen
+    )
+
+
+def network_at(problem: Any, flat: np.ndarray) -> Network:
+    """The network of a checked problem at theta (P,), given as floats or as an object array of balls."""
+    model = problem.model
+    activation, shapes = read_activation(model.activation), _shapes(model)
     trainable = [i for i in range(len(shapes)) if i not in model.frozen]
-    total = sum(math.prod(shapes[i]) for i in trainable)
-    flat = on_host("theta", theta, (total,), "one flat parameter vector")
     matrices = {
         i: on_host(f"frozen[{i}]", value, shapes[i], "(outputs, inputs [+ 1 for the bias])")
         for i, value in model.frozen.items()
@@ -100,6 +112,10 @@ def read_loss(problem: Any) -> tuple[str, Callable[[Sequence[Any], Any], Outputs
     likelihood = _part(problem, "likelihood", _LIKELIHOODS)
     name = _LIKELIHOODS[_class(likelihood)]
     return name, read_likelihood(name, likelihood.variance if name == "gaussian" else None)
+
+
+def _shapes(model: Any) -> list[tuple[int, int]]:
+    return [(out, into + int(model.bias)) for into, out in pairwise(model.sizes)]
 
 
 def _squared_scales(model: Any) -> list[Fraction]:

@@ -9,12 +9,20 @@ from typing import TYPE_CHECKING
 
 from grng_ref.environment import require_extra
 
+<<<<<<< HEAD
 from . import info, study, train
+=======
+from . import info, train, vectors
+>>>>>>> main
 
 if TYPE_CHECKING:
     import typer
 
+<<<<<<< HEAD
 COMMANDS = (info, study, train)
+=======
+COMMANDS = (info, train, vectors)
+>>>>>>> main
 
 
 def main() -> None:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .serialise import fields_of, number_from_json, number_to_json, witness_from_json, witness_to_json
+
 
 @dataclass(frozen=True)
 class Bound:
@@ -77,6 +79,30 @@ class Bound:
         if self.upper <= value:
             return True
         return False if self.lower > value else None
+
+    def to_json(self) -> dict[str, Any]:
+        """The bound as JSON values, exactly: infinite sides are texts, long lists of the witness bytes."""
+        return {
+            "lower": number_to_json(self.lower),
+            "upper": number_to_json(self.upper),
+            "rigorous": self.rigorous,
+            "method": self.method,
+            "witness": None if self.witness is None else witness_to_json(self.witness),
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> Bound:
+        """The bound that `to_json` stored.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Something else is stored, or no bound: sides that cross.
+        """
+        fields = fields_of(value, "a bound", ("lower", "upper", "rigorous", "method", "witness"))
+        witness = None if fields["witness"] is None else witness_from_json(fields["witness"])
+        lower, upper = (number_from_json(fields[name]) for name in ("lower", "upper"))
+        return cls(lower, upper, fields["rigorous"], fields["method"], witness)
 
 
 def _check_number(value: float) -> None:

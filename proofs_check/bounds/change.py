@@ -14,20 +14,23 @@ from .balls import integers, root_upward, upward
 from .bound import Bound
 from .flips import flip_knapsack
 from .inputs import examples, radius_of
-from .lipschitz import jacobian_lipschitz
+from .lipschitz import greatest_change, jacobian_lipschitz
 from .search import Move, find_move
 from .slopes import change_from_below
 from .two_layer import NOT_TWO_LAYER, TwoLayer, read_two_layer
 
 _KNAPSACK = "dual of the knapsack of activation flips (from above), greedy flips in balls (from below)"
 _NO_FLIP = "no neuron can flip in the ball: the Jacobian is constant there"
-_SMOOTH = "Lipschitz constant times radius (from above), Frank-Wolfe ascent in balls (from below)"
+_ASCENT = "Frank-Wolfe ascent in balls (from below)"
+_SMOOTH = f"Lipschitz constant times radius (from above), {_ASCENT}"
+_SATURATED = f"the range of act' (from above), {_ASCENT}"
 
 
 def jacobian_change(problem: Any, theta: Array, x: Array, radius: float) -> Bound:
     """The greatest change of the Jacobian on a ball, ``sup { |J(w) - J(w_0)|_2 : |w - w_0| <= R }``.
 
-    For `gr.two_layer`. From above ``LJ R`` with LJ of `jacobian_lipschitz` where act is smooth; for relu ::
+    For `gr.two_layer`. From above, where act is smooth, the lesser of ``LJ R``, LJ of `jacobian_lipschitz`,
+    and ``c |a| (sup act' - inf act') lmax(X X^T)^{1/2}``, which no radius exceeds; for relu ::
 
         c (max_i min_mu [mu R^2 + sum_r max_s (v_ri(s) - mu s)])^{1/2},
 
@@ -70,6 +73,9 @@ def jacobian_change(problem: Any, theta: Array, x: Array, radius: float) -> Boun
     is evaluated in floats with costs rounded down and all else up; the docstring of ``flips.flip_knapsack``
     has the rounding errors. A zero preactivation is a flip of cost 0 (``relu'(0) = 0``).
 
+    *smooth, from above.* ``(J - J_0)^T u`` has the blocks ``c a_r X^T diag(d_r) u`` with the changes ``d_ri``
+    of act', none above its range: gelu erf(1) + 2/(e sqrt pi), silu half the root of ``z tanh(z/2) = 2``.
+
     *From below.* A point is searched in floating arithmetic: for relu the cheapest flips at one example or
     over all, for smooth activations large moves of few neurons (the change is convex in small moves, so the
     best ones concentrate), improved by Frank-Wolfe steps. That it lies in the ball is decided in integers,
@@ -95,8 +101,11 @@ def jacobian_change(problem: Any, theta: Array, x: Array, radius: float) -> Boun
             return Bound(0.0, 0.0, True, _NO_FLIP, {"multipliers": found.multipliers})
         upper = root_upward(Fraction(found.value) * network.scale**2)
         return Bound(lower, upper, True, _KNAPSACK, {**witness, "multipliers": found.multipliers})
-    upper = upward(Fraction(jacobian_lipschitz(problem, inputs).upper) * Fraction(size))
-    return Bound(lower, upper, True, _SMOOTH, witness or None)
+    upper, most = upward(Fraction(jacobian_lipschitz(problem, inputs).upper) * Fraction(size)), math.inf
+    if size:
+        most = greatest_change(network, inputs)
+    method = _SMOOTH if upper <= most else _SATURATED
+    return Bound(lower, min(upper, most), True, method, witness or None)
 
 
 def _from_below(

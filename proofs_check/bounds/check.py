@@ -20,7 +20,7 @@ from grng_ref.certified import gram_enclosure, network_enclosure
 
 from . import check_exact as exact
 from .bound import Bound
-from .check_network import changed_jacobian, knapsack_holds, lipschitz_holds, read
+from .check_network import bending_holds, changed_jacobian, knapsack_holds, lipschitz_holds, range_holds, read
 
 
 @dataclass(frozen=True)
@@ -148,6 +148,10 @@ def _residual(bound: Bound, problem: Any, theta: Any, x: Any, y: Any) -> str:
     return ""
 
 
+def _bending(bound: Bound, activation: str) -> str:
+    return bending_holds(activation, bound.lower, bound.upper)
+
+
 def _lipschitz(bound: Bound, problem: Any, x: Any) -> str:
     network = read(problem, x)
     if network is None:
@@ -170,7 +174,8 @@ def _change(bound: Bound, problem: Any, theta: Any, x: Any, radius: float) -> st
         return knapsack_holds(network, weights, _witness(bound)["multipliers"], radius, bound.upper)
     if radius == 0.0:
         return "" if bound.upper >= 0.0 else "the upper side is negative"
-    return lipschitz_holds(network, 0.0, Fraction(bound.upper) / Fraction(radius))
+    reason = lipschitz_holds(network, 0.0, Fraction(bound.upper) / Fraction(radius))
+    return range_holds(network, bound.upper) if reason else reason
 
 
 def _witness(bound: Bound) -> Mapping[str, Any]:
@@ -193,4 +198,5 @@ CHECKERS: dict[str, Callable[..., str]] = {
     "newton_schulz_residual": _inverse,
     "jacobian_lipschitz": _lipschitz,
     "jacobian_change": _change,
+    "slope_lipschitz": _bending,
 }

@@ -62,6 +62,31 @@ def lipschitz_holds(network: Read, lower: float | Fraction, upper: float | Fract
     return "" if within else "the upper side is below B2 c max|a| lmax(Kx o Kx)^{1/2}"
 
 
+def bending_holds(activation: str, lower: float, upper: float) -> str:
+    """What fails of ``lower <= sup |act''| <= upper``."""
+    if activation == "relu":
+        return "" if upper == math.inf else "relu has no finite constant"
+    below, above = _squared_bending(activation)
+    if lower == math.inf or Fraction(lower) ** 2 > below:
+        return "the lower side is beyond sup |act''|"
+    return "" if upper == math.inf or Fraction(upper) ** 2 >= above else "the upper side is below sup |act''|"
+
+
+def range_holds(network: Read, upper: float) -> str:
+    """What fails of ``c |a| (sup act' - inf act') |X|_2 <= upper``; ``|X|_2 = |X^T X|_2^{1/2}`` here."""
+    # gelu: erf(1) + 2/(e sqrt pi) = 1.257808290..., silu: 1.199678640...
+    ranges = {"identity": "0", "tanh": "1", "sigmoid": "1/4", "softplus": "1"}
+    width = Fraction({**ranges, "gelu": "1.257808291", "silu": "1.199678641"}[network.activation])
+    factor = (network.scale * width) ** 2 * exact.dot(network.signs, network.signs)
+    columns = exact.transposed(network.x)
+    small = min(network.x, columns, key=len)  # X X^T and X^T X have one norm
+    K = exact.product(small, exact.transposed(small))
+    within = exact.semidefinite(
+        exact.shifted([[-factor * entry for entry in row] for row in K], -(Fraction(upper) ** 2))
+    )
+    return "" if within else "the upper side is below LJ R and below the range of act'"
+
+
 def _squared_bending(activation: str) -> tuple[Fraction, Fraction]:
     """Rationals below and above ``sup (act'')^2``."""
     if activation == "gelu":  # act''(0) = 2 / sqrt(2 pi)

@@ -1,4 +1,4 @@
-"""The Lipschitz constant of the Jacobian of a two-layer network."""
+"""The Lipschitz constant of the Jacobian of a two-layer network, and how far it can change at all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from grng_ref.arrays import Array
+from grng_ref.arrays import Array, check_choice
 
 from .balls import (
     PRECISION,
@@ -22,7 +22,38 @@ from .balls import (
 from .bound import Bound
 from .inputs import examples
 from .spectra import least_eigenvalue
-from .two_layer import NOT_TWO_LAYER, SQUARED_BENDING, TwoLayer, read_two_layer
+from .two_layer import NOT_TWO_LAYER, SLOPE_RANGE, SQUARED_BENDING, TwoLayer, read_two_layer
+
+
+def slope_lipschitz(activation: str) -> Bound:
+    """The Lipschitz constant of act', ``B2 = sup |act''|``.
+
+    tanh 4/(3 sqrt 3), sigmoid 1/(6 sqrt 3), softplus 1/4, gelu (2/pi)^{1/2}, silu 1/2, identity 0.
+
+    Parameters
+    ----------
+    activation : str
+        The name of an activation of the package.
+
+    Returns
+    -------
+    Bound
+        ``[inf, inf]`` for relu.
+
+    Raises
+    ------
+    ValueError
+        Another name.
+
+    Notes
+    -----
+    Source: classical.
+    """
+    squares = SQUARED_BENDING[check_choice("activation", activation, SQUARED_BENDING)]
+    if squares is None:
+        return Bound(math.inf, math.inf, True, "act' jumps")
+    low, high = squares
+    return Bound(root_downward(low), root_upward(high), True, "the supremum in closed form, rounded outwards")
 
 
 def jacobian_lipschitz(problem: Any, x: Array) -> Bound:
@@ -107,5 +138,23 @@ def _greatest_of_squares(x: np.ndarray) -> Fraction:
         K = ball_matrix(x) * ball_matrix(x.T)
         n = len(x)
         squares = type(K)([[K[i, j] * K[i, j] for j in range(n)] for i in range(n)])
-        middle, radius = symmetric_sides(squares)
+        return _greatest(squares)
+
+
+def greatest_change(network: TwoLayer, x: np.ndarray) -> float:
+    """A number at least ``|J(w) - J(w_0)|_2`` for all weights, of a smooth activation.
+
+    Neuron r changes ``(J - J_0)^T u`` by ``c a_r X^T diag(d_r) u`` with ``|d_ri| <= D``, ``D = sup act' - inf
+    act'``: by at most ``c |a_r| |X|_2 D |u|``. The squares add up to ``c^2 |a|^2 D^2 lmax(X X^T) |u|^2``.
+    """
+    signs, exponent = integers(network.signs)
+    size = int(signs @ signs) * Fraction(4) ** exponent
+    with working_precision(PRECISION):
+        top = _greatest(ball_matrix(x) * ball_matrix(x.T))
+    return root_upward(network.scale**2 * size * SLOPE_RANGE[network.activation] ** 2 * top)
+
+
+def _greatest(balls: Any) -> Fraction:
+    """A number at least the greatest eigenvalue of a symmetric matrix in balls, and not negative."""
+    middle, radius = symmetric_sides(balls)
     return max(-Fraction(least_eigenvalue(-middle, radius).lower), Fraction(0))

@@ -22,6 +22,16 @@ SQUARED_BENDING: dict[str, tuple[Fraction, Fraction] | None] = {
     "silu": (Fraction(1, 4), Fraction(1, 4)),
 }
 
+# a number at least sup act' - inf act'. gelu: erf(1) + 2/(e sqrt pi); silu: z/2 where z tanh(z/2) = 2.
+SLOPE_RANGE: dict[str, Fraction] = {
+    "identity": Fraction(0),
+    "tanh": Fraction(1),
+    "sigmoid": Fraction(1, 4),
+    "softplus": Fraction(1),
+    "gelu": Fraction(12578083, 10**7),
+    "silu": Fraction(11996787, 10**7),
+}
+
 
 class TwoLayer(NamedTuple):
     """``f(x) = c sum_r a_r act(w_r . x)``; its Jacobian has the rows ``c a_r act'(w_r . x_i) x_i``."""

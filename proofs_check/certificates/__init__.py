@@ -10,9 +10,10 @@
 """
 
 from .assess import Assessment, assess
-from .certificate import Assumption, Certificate, Evidence, Settings
+from .certificate import Assumption, Certificate, Evidence, Instance, Settings
 from .check import check_certificate
 from .runs import a_posteriori
+from .serialise import certificate_from_json, certificate_to_json
 from .theorems import kantorovich, linear, unified
 from .zhang import zhang_condition_1, zhang_condition_2
 
@@ -21,9 +22,12 @@ __all__ = [
     "Assumption",
     "Certificate",
     "Evidence",
+    "Instance",
     "Settings",
     "a_posteriori",
     "assess",
+    "certificate_from_json",
+    "certificate_to_json",
     "check_certificate",
     "kantorovich",
     "linear",

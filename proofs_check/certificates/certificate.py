@@ -73,6 +73,15 @@ class Assumption:
         return 1.0 - side / self.limit
 
 
+class Instance(NamedTuple):
+    """What a certificate is about, on the host."""
+
+    problem: Any
+    theta: np.ndarray  # (P,)
+    x: np.ndarray
+    y: np.ndarray
+
+
 class Evidence(NamedTuple):
     """A bound behind assumptions: of which quantity of `proofs_check.bounds`, on which ball."""
 
@@ -112,6 +121,9 @@ class Certificate:
         The point, where it is not the one that was given.
     fingerprint : str
         Of the point and the data.
+    instance : Instance, optional
+        The network, the point and the data themselves, on the host: with them a stored certificate can be
+        checked without the program that made it.
 
     Notes
     -----
@@ -127,6 +139,7 @@ class Certificate:
     step: int = 0
     theta: np.ndarray | None = None
     fingerprint: str = ""
+    instance: Instance | None = None
 
     @property
     def worst(self) -> Assumption | None:
@@ -182,7 +195,20 @@ class Certificate:
             reason="the theorem's assumption",
             witness={"theorem": self.theorem, **self._finite()} if refuted else None,
             certificate=RIGOROUS if certified else "",
+            proofs=(self,) if self.instance is not None and (certified or refuted) else (),
         )
+
+    def to_json(self) -> dict[str, Any]:
+        """The certificate as JSON values, exactly; ``certificates.certificate_from_json`` reads it.
+
+        Raises
+        ------
+        TypeError
+            A problem made of a user's own objects: no name rebuilds them.
+        """
+        from .serialise import certificate_to_json  # that module reads certificates, too
+
+        return certificate_to_json(self)
 
     def _finite(self) -> dict[str, Any]:
         """The numbers behind the verdict, as JSON can hold them; witnesses stay in the evidence."""

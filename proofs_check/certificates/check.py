@@ -14,6 +14,7 @@ from grng_ref.arrays import Array
 from proofs_check.bounds import Check, check_witness
 
 from .certificate import Certificate, fingerprint
+from .check_stated import stated_numbers_hold
 
 
 class _FailedError(Exception):
@@ -68,6 +69,8 @@ def _check(certificate: Certificate, problem: Any, theta: Array, x: Array, y: Ar
     if rederive is None:
         raise _FailedError(f"no theorem of the name {certificate.theorem!r}")
     rederive(_Sides(certificate, int(x.shape[0])), certificate.verdict == "certified")
+    reason = stated_numbers_hold(certificate, int(x.shape[0]))
+    _require(not reason, reason)
 
 
 class _Sides:

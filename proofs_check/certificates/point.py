@@ -6,12 +6,12 @@ import math
 from fractions import Fraction
 from typing import Any
 
-from grng_ref import Gaussian, Problem
+from grng_ref import Gaussian, Problem, to_numpy
 from grng_ref.arrays import Array, check_real
 from proofs_check.bounds import Bound, gram_max, gram_min, jacobian_change, jacobian_lipschitz, residual_norm
 from proofs_check.bounds.balls import downward, root_downward, root_upward, upward
 
-from .certificate import Assumption, Certificate, Evidence, Settings, fingerprint
+from .certificate import Assumption, Certificate, Evidence, Instance, Settings, fingerprint
 
 NOT_SQUARED = (
     "no theorem here: the likelihood is {}, and they are about the squared loss, Gaussian(variance=1.0)"
@@ -110,6 +110,7 @@ class Point:
             numbers or {},
             self.evidence(*keys),
             fingerprint=fingerprint(theta, x, y),
+            instance=Instance(*to_numpy(self.arguments)),
         )
 
 

@@ -6,7 +6,8 @@ import numpy as np
 
 import grng_ref as gr
 from proofs_check import Finding, Run, claim, combine, inequality, rate, statistical
-from proofs_check.convergence import jacobian_lipschitz, path, point, two_layer, with_residual
+from proofs_check.bounds import jacobian_lipschitz
+from proofs_check.convergence import path, point, two_layer, with_residual
 from proofs_check.data import on_host, synthetic
 from proofs_check.filters import step_limit
 from proofs_check.tolerance import roundoff
@@ -150,7 +151,7 @@ def classical_rate(run: Run, num_examples: int, width: int, bounds: list[float],
         run, num_examples=num_examples, inputs=2 * num_examples, width=width, activation="tanh", key=(153,)
     )
     start = point(wide)
-    lipschitz = jacobian_lipschitz(wide, "tanh", width)
+    lipschitz = jacobian_lipschitz(wide.problem, wide.x).upper
 
     def check(C: float) -> Finding:
         instance = with_residual(wide, C / 9 * start.least / lipschitz / start.size * start.residual)

@@ -10,7 +10,8 @@ import numpy as np
 
 import grng_ref as gr
 from proofs_check import Finding, Run, claim, combine, identity, inequality
-from proofs_check.convergence import Point, jacobian_lipschitz, path, point, two_layer, with_residual
+from proofs_check.bounds import jacobian_lipschitz
+from proofs_check.convergence import Point, path, point, two_layer, with_residual
 from proofs_check.data import Instance
 from proofs_check.tolerance import Slack, roundoff
 
@@ -149,7 +150,7 @@ def _start(
         key=(key, width),
     )
     left, values, _ = np.linalg.svd(point(wide).jacobian, full_matrices=False)
-    lipschitz = jacobian_lipschitz(wide, activation, width)
+    lipschitz = jacobian_lipschitz(wide.problem, wide.x).upper
     instance = with_residual(wide, ratio * float(values[-1]) ** 2 / lipschitz * left[:, along])
     return instance, Parabola(lipschitz, float(values[-1]), point(instance).size)
 
@@ -285,7 +286,7 @@ def affine_majorant(
     )
     start = point(wide)
     inverse = np.linalg.pinv(start.jacobian)
-    K = jacobian_lipschitz(wide, "tanh", width) / start.least**0.5
+    K = jacobian_lipschitz(wide.problem, wide.x).upper / start.least**0.5
     residual = start.residual * ratio / K / float(np.linalg.norm(inverse @ start.residual))
     instance = with_residual(wide, residual)
     h = float(np.linalg.norm(inverse @ point(instance).residual))

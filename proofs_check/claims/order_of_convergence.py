@@ -8,7 +8,8 @@ import numpy as np
 
 import grng_ref as gr
 from proofs_check import Finding, Run, claim, combine, inequality, rate
-from proofs_check.convergence import jacobian_lipschitz, path, point, two_layer, with_residual
+from proofs_check.bounds import jacobian_lipschitz
+from proofs_check.convergence import path, point, two_layer, with_residual
 from proofs_check.data import Instance
 from proofs_check.tolerance import roundoff
 
@@ -31,7 +32,7 @@ def _near_a_solution(run: Run, num_examples: int, width: int, key: int) -> tuple
     starts = run.eps**0.25 * np.geomspace(1, 8, 6)
     return [
         dataclasses.replace(fitted, theta=run.asarray(at.theta + h * direction)) for h in starts
-    ], jacobian_lipschitz(given, "tanh", width)
+    ], jacobian_lipschitz(given.problem, given.x).upper
 
 
 def _sizes_after(instances: list[Instance], rho: float, damping: float) -> tuple[np.ndarray, np.ndarray]:

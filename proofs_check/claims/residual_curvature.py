@@ -9,7 +9,8 @@ import numpy as np
 
 import grng_ref as gr
 from proofs_check import Finding, Run, claim, combine, identity, inequality
-from proofs_check.convergence import CURVATURE_BOUNDS, point, regularized_gradient, two_layer, with_residual
+from proofs_check.bounds import slope_lipschitz
+from proofs_check.convergence import point, regularized_gradient, two_layer, with_residual
 from proofs_check.data import Instance, on_host
 from proofs_check.tolerance import as_slack, roundoff
 
@@ -75,7 +76,7 @@ def bounded_residual_curvature(run: Run, num_examples: int, width: int, count: i
         H = on_host(instance.problem.hessian(instance.theta, instance.x, instance.y))
         fisher = instance.dense_fisher()
         weighted = np.linalg.norm((x.T * np.abs(residual)) @ x, 2)
-        bound = CURVATURE_BOUNDS[activation] * float(weighted) / (len(residual) * math.sqrt(m))
+        bound = slope_lipschitz(activation).upper * float(weighted) / (len(residual) * math.sqrt(m))
         # H and F round relative to themselves
         return float(np.linalg.norm(H - fisher, 2)), bound, float(np.linalg.norm(fisher) / bound)
 
@@ -91,7 +92,7 @@ def bounded_residual_curvature(run: Run, num_examples: int, width: int, count: i
             name,
             width,
         )
-        for name in CURVATURE_BOUNDS
+        for name in STEEPEST
         for i in range(count)
     ]
 
@@ -102,11 +103,11 @@ def bounded_residual_curvature(run: Run, num_examples: int, width: int, count: i
             with_residual(dataclasses.replace(given, theta=theta, x=x), 3 * np.ones(1)), activation, 1
         )
 
-    attained = [sharp(name) for name in CURVATURE_BOUNDS]
+    attained = [sharp(name) for name in STEEPEST]
     text = f"{len(random)} networks, n = {num_examples}, width {width}"
     every = [
         finding([row], 1.0, f"{name}, one unit").with_control(finding([row], 0.99, f"{name}, one unit"))
-        for name, row in zip(CURVATURE_BOUNDS, attained, strict=True)
+        for name, row in zip(STEEPEST, attained, strict=True)
     ]
     # without 1/n the bound would be n times as large; so the reverse, n |Rc| <= bound, must fail
     return combine([finding(random, 1.0, text).with_control(finding(random, 1 / num_examples, text)), *every])

@@ -8,7 +8,8 @@ import numpy as np
 
 import grng_ref as gr
 from proofs_check import Finding, Run, claim, combine, inequality
-from proofs_check.convergence import Point, jacobian_lipschitz, path, point, two_layer, with_residual
+from proofs_check.bounds import jacobian_lipschitz
+from proofs_check.convergence import Point, path, point, two_layer, with_residual
 from proofs_check.data import Instance, on_host
 from proofs_check.tolerance import Slack
 
@@ -51,7 +52,7 @@ def _starts(run: Run, key: int, count: int, sizes: list[float], width: int = 6) 
     for number in range(count):
         name = ("tanh", "softplus")[number % 2]
         given = two_layer(run, num_examples=4, inputs=4, width=width, activation=name, key=(key, number))
-        lipschitz = jacobian_lipschitz(given, name, width)
+        lipschitz = jacobian_lipschitz(given.problem, given.x).upper
         least = np.linalg.svd(point(given).jacobian, full_matrices=False)[0][:, -1]
         for size in sizes:
             instance = with_residual(given, size * least)
@@ -190,7 +191,7 @@ def one_tanh(run: Run, w0: float, nearby: float, eta: float, ngd_steps: int, rin
     def lengths(start: float, rho_part: float, steps: int) -> np.ndarray:
         instance = dataclasses.replace(network, theta=run.asarray(np.array([start])))
         ell = point(instance).least
-        rho = rho_part * jacobian_lipschitz(instance, "tanh", 1) ** 2 / (4 * ell**2)
+        rho = rho_part * jacobian_lipschitz(instance.problem, instance.x).upper ** 2 / (4 * ell**2)
         return np.array(
             [one.size for one in path(instance, gr.ring(instance.problem, lr=eta, rho=rho), steps)]
         )

@@ -6,7 +6,8 @@ import numpy as np
 
 import grng_ref as gr
 from proofs_check import Finding, Run, claim, combine, identity, inequality
-from proofs_check.convergence import jacobian_lipschitz, path, point, two_layer, with_residual
+from proofs_check.bounds import jacobian_lipschitz
+from proofs_check.convergence import path, point, two_layer, with_residual
 from proofs_check.data import Instance, on_host
 from proofs_check.filters import SIZES, Trials, newton_schulz, random_trials, ring, step_limit
 from proofs_check.tolerance import as_slack, roundoff
@@ -217,7 +218,7 @@ def network_runs(
         run, num_examples=num_examples, inputs=2 * num_examples, width=width, activation="tanh", key=(108,)
     )
     start = point(wide)
-    lipschitz, s0 = jacobian_lipschitz(wide, "tanh", width), start.least**0.5
+    lipschitz, s0 = jacobian_lipschitz(wide.problem, wide.x).upper, start.least**0.5
 
     def check(kappa: float, rho: float, damping: float) -> list[Finding]:
         length = 0.999 * kappa * (1 - kappa) / 2 * s0**2 / lipschitz

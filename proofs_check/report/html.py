@@ -5,7 +5,19 @@ from __future__ import annotations
 import html
 from typing import Any
 
-from .tables import COLUMNS, NUMERIC, control_word, evidence, label, number, row, summary
+from .tables import (
+    NUMERIC,
+    columns,
+    control_word,
+    evidence,
+    failures,
+    is_sweep,
+    label,
+    name_of,
+    number,
+    rows,
+    summary,
+)
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --good: #1a7f37; --bad: #c62828; --soft: #8881; }
@@ -39,14 +51,15 @@ def to_html(record: dict[str, Any]) -> str:
         "<h1>proofs-check</h1>",
         f'<p class="outcome {outcome}">{_escape(summary(record))}</p>',
         _table(record),
-        "<h2>Claims</h2>",
-        *(_claim(claim) for claim in record["claims"]),
+        *_claims(record),
         "<h2>Run</h2>",
         _pairs(
             {
                 "grng_ref": record["grng_ref_version"],
                 "finished": record["finished"],
                 **record["settings"],
+                "seeds": record["seeds"],
+                "sweep": record["sweep"],
                 **record["environment"],
             }
         ),
@@ -58,12 +71,13 @@ def to_html(record: dict[str, Any]) -> str:
 
 
 def _table(record: dict[str, Any]) -> str:
-    head = "".join(_cell("th", name, name) for name in COLUMNS)
+    names = columns(record)
+    head = "".join(_cell("th", name, name) for name in names)
     body = "\n".join(
-        f'<tr class="{"" if claim["ok"] else "bad"}">'
-        + "".join(_cell("td", name, text) for name, text in zip(COLUMNS, row(claim), strict=True))
+        f'<tr class="{"" if ok else "bad"}">'
+        + "".join(_cell("td", name, text) for name, text in zip(names, cells, strict=True))
         + "</tr>"
-        for claim in record["claims"]
+        for cells, ok in rows(record)
     )
     return (
         f'<div class="scroll"><table class="table"><thead><tr>{head}</tr></thead>\n'
@@ -76,8 +90,22 @@ def _cell(tag: str, column: str, text: str) -> str:
     return f"<{tag}{kind}>{_escape(text)}</{tag}>"
 
 
-def _claim(claim: dict[str, Any]) -> str:
-    """One claim with all that is known of it; open if it is not as expected."""
+def _claims(record: dict[str, Any]) -> list[str]:
+    """Every claim; of a sweep each claim's first run, then what is not as expected."""
+    if not is_sweep(record):
+        return ["<h2>Claims</h2>", *(_claim(claim, claim["id"]) for claim in record["claims"])]
+    first = {claim["id"]: claim for claim in reversed(record["claims"])}
+    parts = ["<h2>Claims, each at its first point and seed</h2>"]
+    parts += [_claim(claim, name) for name, claim in reversed(first.items())]
+    shown, more = failures(record)
+    if shown:
+        parts += ["<h2>Not as expected</h2>", *(_claim(one, name_of(one, record)) for one in shown)]
+        parts += [f"<p>and {more} more</p>"] * bool(more)
+    return parts
+
+
+def _claim(claim: dict[str, Any], name: str) -> str:
+    """One run of a claim with all that is known of it; open if it is not as expected."""
     mark = '<span class="good">ok</span>' if claim["ok"] else '<span class="bad">not as expected</span>'
     shown: dict[str, Any] = {
         "problem": "\n".join(claim["problems"]),
@@ -92,7 +120,7 @@ def _claim(claim: dict[str, Any]) -> str:
     }
     return (
         f"<details{'' if claim['ok'] else ' open'}><summary>{mark} "
-        f'<span class="mono">{_escape(claim["id"])}</span>: {_escape(claim["statement"])}</summary>\n'
+        f'<span class="mono">{_escape(name)}</span>: {_escape(claim["statement"])}</summary>\n'
         f"{_pairs(shown)}</details>"
     )
 

@@ -12,8 +12,15 @@ from planted import assert_caught
 import grng_ref as gr
 from grng_ref.curvature import kfac
 from grng_ref.models import activations
-from proofs_check import convergence, filters
-from proofs_check.claims import majorant, order_of_convergence, stability, unified_networks, unified_rate
+from proofs_check import bounds, filters
+from proofs_check.claims import (
+    majorant,
+    order_of_convergence,
+    residual_curvature,
+    stability,
+    unified_networks,
+    unified_rate,
+)
 
 # the modules: the packages export functions of the same name
 NATURAL = importlib.import_module("grng_ref.optimizers.natural")
@@ -23,7 +30,8 @@ RKALMAN = importlib.import_module("grng_ref.optimizers.rkalman")
 solve, kfac_factors, hvp = NATURAL.solve, gr.kfac_factors, gr.Problem.hvp
 natural_direction, two_layer, draw = gr.natural_direction, gr.two_layer, gr.MLP.init
 inverse, predict = gr.solvers.newton_schulz_inverse, RKALMAN.RKalman._predict
-lipschitz, worst, relu = convergence.jacobian_lipschitz, filters.Trials.worst, activations.ACTIVATIONS["relu"]
+lipschitz, bending = bounds.jacobian_lipschitz, bounds.slope_lipschitz
+worst, relu = filters.Trials.worst, activations.ACTIVATIONS["relu"]
 
 
 def norm_not_squared(patch):
@@ -117,12 +125,15 @@ def forgetting_by_the_root(patch):
 
 def lipschitz_constant_too_small(patch):
     for module in (order_of_convergence, stability):
-        patch.setattr(module, "jacobian_lipschitz", lambda *arguments: lipschitz(*arguments) / 50)
+        patch.setattr(module, "jacobian_lipschitz", lambda *arguments: smaller(lipschitz(*arguments), 1 / 50))
 
 
 def bounds_of_the_curvature_too_small(patch):
-    for name, bound in convergence.CURVATURE_BOUNDS.items():
-        patch.setitem(convergence.CURVATURE_BOUNDS, name, 0.98 * bound)
+    patch.setattr(residual_curvature, "slope_lipschitz", lambda name: smaller(bending(name), 0.98))
+
+
+def smaller(bound, factor):
+    return dataclasses.replace(bound, lower=0.0, upper=factor * bound.upper)
 
 
 def a_longer_step_admitted(patch):

@@ -58,7 +58,9 @@ def test_what_is_printed_without_json():
 
 def test_settings_reach_the_optimizer(tmp_path):
     path = tmp_path / "r.jsonl"
-    assert train("--optimizer", "kfac", "--set", "ema=0.5", "--lr", "linear:0.2", "--records", str(path))[0] == 0
+    assert (
+        train("--optimizer", "kfac", "--set", "ema=0.5", "--lr", "linear:0.2", "--records", str(path))[0] == 0
+    )
     run = training.read_records(path).run
     assert run["optimizer"]["curvature"]["ema"] == 0.5
     assert run["optimizer"]["lr"] == {"class": "NamedSchedule", "name": "linear", "value": 0.2, "steps": 4}

@@ -54,8 +54,10 @@ def test_fit_is_the_loop_over_batches(name):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_backend_trains_to_the_same_numbers(name, backend):
     """Within roundoff, which nine steps of training carry on; float32 against float64."""
-    if backend.library == "jax" and name in ("ngd", "reng", "sophia"):
-        pytest.skip("JAX compiles every operation for every shape: five optimizers are enough there")
+    if backend.library == "jax" and (name not in ("adamw", "rkalman") or backend.dtype == "float32"):
+        pytest.skip("JAX compiles every operation for every shape: two optimizers are enough there")
+    if backend.library == "torch" and backend.dtype == "float32" and name != "kfac":
+        pytest.skip("PyTorch's float32 is tried with one optimizer")
     reference = run(None, name, every=9)
     theta, x, y = backend.asarray((THETA, X, Y))
     problem = PROBLEM

@@ -165,4 +165,9 @@ def settings_of(adapter: Any) -> tuple[str, str, Mapping[str, Any], Mapping[str,
     if dtype not in ("float64", "float32"):
         raise ValueError(f"the adapter's dtype must be 'float64' or 'float32', got {dtype!r}")
     library = getattr(adapter, "library", "numpy")
-    return library, dtype, getattr(adapter, "conventions", {}) or {}, getattr(adapter, "expected_failures", {}) or {}
+    return (
+        library,
+        dtype,
+        getattr(adapter, "conventions", {}) or {},
+        getattr(adapter, "expected_failures", {}) or {},
+    )

@@ -79,7 +79,9 @@ def check(
         view = None if skip or isinstance(adapter, ResultFiles) else CaseView(case, library, dtype)
         for stage in offered:
             if skip:
-                checks.append(Check(case.id, stage, "skipped", "float32 cannot hold the numbers of this case"))
+                checks.append(
+                    Check(case.id, stage, "skipped", "float32 cannot hold the numbers of this case")
+                )
                 continue
             found, sent = _one(adapter, case, view, stage, dtype, knobs, cache)
             reason = expected_failures.get(f"{case.id}/{stage}", expected_failures.get(stage))
@@ -89,7 +91,12 @@ def check(
     cause = find_cause(submissions if diagnose else [], dtype, knobs, cache)
     if cause.convention:
         checks = [
-            replace(c, verdict="right under another convention", reason=f"not declared: {cause.sentence}")
+            replace(
+                c,
+                verdict="right under another convention",
+                declared=False,
+                reason=f"not declared: {cause.sentence}",
+            )
             if c.verdict == "wrong"
             else c
             for c in checks
@@ -111,13 +118,17 @@ def _offers(adapter: Any, stage: str) -> bool:
 
 def expected_arrays(case: Any, stage: str, knobs: Any) -> tuple[Any, ...]:
     """The comparable expected arrays, under the declared conventions."""
-    plain = tuple(np.asarray(case.expected[k], dtype=np.float64) for k in case.expected if k.split(".")[0] == stage)
+    plain = tuple(
+        np.asarray(case.expected[k], dtype=np.float64) for k in case.expected if k.split(".")[0] == stage
+    )
     if knobs:
         plain = Replay(case, knobs).stage(stage)
     return comparable(stage, plain, case.x.shape[0])
 
 
-def _one(adapter: Any, case: Any, view: Any, stage: str, dtype: str, knobs: Any, cache: Any) -> tuple[Check, Any]:
+def _one(
+    adapter: Any, case: Any, view: Any, stage: str, dtype: str, knobs: Any, cache: Any
+) -> tuple[Check, Any]:
     try:
         raw = submitted(adapter, case, view, stage)
     except NotImplementedError as error:
@@ -157,10 +168,15 @@ def _one(adapter: Any, case: Any, view: Any, stage: str, dtype: str, knobs: Any,
     bound = forward_bound(case, stage, got[0], expected[0], dtype) if not knobs else None
     if worst.excess > 1.0:
         if bound is not None and bound[0]:
-            verdict, reason = "accurate, not backward stable", f"scaled residual {bound[1]:.3g}, a solve has <= 30"
+            verdict, reason = (
+                "accurate, not backward stable",
+                f"scaled residual {bound[1]:.3g}, a solve has <= 30",
+            )
             return Check(case.id, stage, verdict, reason, **values), raw
         errors = _picture(got[index], expected[index])
-        return Check(case.id, stage, "wrong", f"differs by {worst.excess:.3g} tolerances", errors=errors, **values), raw
+        return Check(
+            case.id, stage, "wrong", f"differs by {worst.excess:.3g} tolerances", errors=errors, **values
+        ), raw
     if detectable > UNDECIDABLE:
         reason = f"undecidable in {dtype}: smallest detectable defect {detectable:.2g}"
         return Check(case.id, stage, "undecidable", reason, **values), raw
@@ -172,7 +188,10 @@ def _changes(case: Any, stage: str, expected: Any, knobs: Any) -> bool:
     if not knobs:
         return False
     plain = expected_arrays(case, stage, {})
-    return any(p.shape != e.shape or not np.allclose(p, e, rtol=1e-9, atol=0.0) for p, e in zip(plain, expected, strict=True))
+    return any(
+        p.shape != e.shape or not np.allclose(p, e, rtol=1e-9, atol=0.0)
+        for p, e in zip(plain, expected, strict=True)
+    )
 
 
 def _radius(case: Any, stage: str, index: int, expected: Any) -> Any:

@@ -18,7 +18,12 @@ VOCABULARY: dict[str, dict[str, dict[str, Any]]] = {
         "half": {},
         "whole": {"loss.scale": "2", "gradient.scale": "2", "hessian.scale": "2", "only": "Gaussian"},
     },
-    "fisher": {"mean": {}, "sum": {"fisher.scale": "N"}, "mean over outputs": {"fisher.scale": "1/K"}, "2/K": {"fisher.scale": "2/K"}},
+    "fisher": {
+        "mean": {},
+        "sum": {"fisher.scale": "N"},
+        "mean over outputs": {"fisher.scale": "1/K"},
+        "2/K": {"fisher.scale": "2/K"},
+    },
     "fisher kind": {
         "of the case": {},
         "expected": {"kind": "expected"},
@@ -26,11 +31,20 @@ VOCABULARY: dict[str, dict[str, dict[str, Any]]] = {
         "monte_carlo": {"kind": "monte_carlo"},
     },
     "order": {"row": {}, "column": {"layout": "column-major"}},
-    "bias": {"last": {}, "first": {"layout": "bias first"}, "separate": {"layout": "separate"}, "none": {"layout": "no bias"}},
+    "bias": {
+        "last": {},
+        "first": {"layout": "bias first"},
+        "separate": {"layout": "separate"},
+        "none": {"layout": "no bias"},
+    },
     "layout": {"[W|b]": {}, **{name: {"layout": name} for name in LAYOUTS}},
     "factor order": {"AG": {}, "GA": {"pair": "swapped"}},
-    "damping": {"exact or factored, as the case says": {}, "factored": {"damping_place": "factored"}, "exact": {"damping_place": "exact"},
-                "factored without pi": {"damping_place": "factored without pi"}},
+    "damping": {
+        "exact or factored, as the case says": {},
+        "factored": {"damping_place": "factored"},
+        "exact": {"damping_place": "exact"},
+        "factored without pi": {"damping_place": "factored without pi"},
+    },
 }
 
 

@@ -54,7 +54,9 @@ class Cause:
 class _Judge:
     """Compares what was submitted with what a cause predicts."""
 
-    def __init__(self, submissions: Sequence[Any], dtype: str, declared: Mapping[str, Any], cache: Any) -> None:
+    def __init__(
+        self, submissions: Sequence[Any], dtype: str, declared: Mapping[str, Any], cache: Any
+    ) -> None:
         self.dtype, self.declared, self.cache = dtype, dict(declared), cache
         self.by_case: dict[str, list[Any]] = {}
         for one in submissions:
@@ -141,7 +143,9 @@ def diagnose(submissions: Sequence[Any], dtype: str, declared: Mapping[str, Any]
     return _unexplained(judge, failing, rest)
 
 
-def _survivors(judge: _Judge, scores: Any, trials: Any) -> tuple[list[tuple[float, Cause]], list[tuple[float, Cause]]]:
+def _survivors(
+    judge: _Judge, scores: Any, trials: Any
+) -> tuple[list[tuple[float, Cause]], list[tuple[float, Cause]]]:
     fits, rest = [], []
     for score, cause in scores:
         total = score
@@ -181,7 +185,9 @@ def _effective(judge: _Judge, cause: Cause, case: Any, items: Sequence[Any]) -> 
         for item in items:
             one = comparable(item.stage, changed.stage(item.stage), case.x.shape[0])
             two = comparable(item.stage, plain.stage(item.stage), case.x.shape[0])
-            if any(a.shape != b.shape or not np.allclose(a, b, rtol=1e-9) for a, b in zip(one, two, strict=True)):
+            if any(
+                a.shape != b.shape or not np.allclose(a, b, rtol=1e-9) for a, b in zip(one, two, strict=True)
+            ):
                 return True
     except (NotApplicable, ValueError, IndexError, ZeroDivisionError, OverflowError):
         return False
@@ -200,7 +206,10 @@ def _named(fits: list[tuple[float, Cause]], rest: list[tuple[float, Cause]]) -> 
         sentence, status = f"{best.sentence} ({evidence}{beside})", "named"
     else:
         listed = " | ".join(cause.sentence for _, cause in fits)
-        sentence, status = f"one of {len(fits)} that these data cannot tell apart: {listed} ({evidence}{beside})", "set"
+        sentence, status = (
+            f"one of {len(fits)} that these data cannot tell apart: {listed} ({evidence}{beside})",
+            "set",
+        )
     return Diagnosis(
         status,
         sentence,
@@ -256,7 +265,8 @@ def _unexplained(judge: _Judge, failing: Sequence[Any], rest: Any) -> Diagnosis:
         alone = [
             cause
             for cause in (Cause((h,)) for h in HYPOTHESES)
-            if judge.excess(cause, items[:1]) <= 1.0 and all(judge.excess(cause, [one]) <= 1.0 for one in items)
+            if judge.excess(cause, items[:1]) <= 1.0
+            and all(judge.excess(cause, [one]) <= 1.0 for one in items)
         ]
         if alone:
             partial.append(f"{stage} alone: " + " | ".join(cause.sentence for cause in alone))

@@ -37,7 +37,9 @@ def kalman_path(replay: Any, settings: dict[str, Any]) -> tuple[list[Any], Any]:
     return deltas, noise.entries(_inverse(reported, noise))
 
 
-def _predict(theta: Any, start: Any, Y: Any, p0: float, settings: Any, knobs: Knobs, noise: Any) -> tuple[Any, Any]:
+def _predict(
+    theta: Any, start: Any, Y: Any, p0: float, settings: Any, knobs: Knobs, noise: Any
+) -> tuple[Any, Any]:
     phi, q, eye = settings["forgetting"], settings["process_noise"], np.eye(Y.shape[0])
     how, mean = knobs.get("forgetting"), theta
     if how == "wrong side":

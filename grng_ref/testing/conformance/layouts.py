@@ -36,7 +36,9 @@ def places(problem: Problem, layout: str) -> Any:
     biases = [m[:, -1] if bias else m[:, :0].ravel() for m in layers]
     pairs = list(zip(weights, biases, strict=True))
     parts: list[Any] = {
-        "bias first": lambda: [np.concatenate([b.reshape(-1, 1), W], axis=1) if bias else W for W, b in pairs],
+        "bias first": lambda: [
+            np.concatenate([b.reshape(-1, 1), W], axis=1) if bias else W for W, b in pairs
+        ],
         "separate": lambda: [part for pair in pairs for part in pair],
         "separate, bias first": lambda: [part for W, b in pairs for part in (b, W)],
         "weights, then biases": lambda: [*weights, *biases],

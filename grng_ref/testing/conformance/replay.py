@@ -72,7 +72,9 @@ class Replay:
         if self.knobs.get("stage.transposed") == name:
             arrays = tuple(np.swapaxes(a, -1, -2) for a in arrays if a.ndim > 1)
         if "layout" in self.knobs:
-            arrays = tuple(layouts.stage_reordered(self.original, name, a, self.knobs["layout"]) for a in arrays)
+            arrays = tuple(
+                layouts.stage_reordered(self.original, name, a, self.knobs["layout"]) for a in arrays
+            )
         return arrays
 
     def _outputs(self) -> Any:
@@ -131,7 +133,7 @@ class Replay:
         return (self.path[0][0],)
 
     def _parameters(self) -> Any:
-        return (self.theta + np.cumsum(np.stack(self.path[0]), axis=0),)
+        return (self.noise.entries(self.theta + np.cumsum(np.stack(self.path[0]), axis=0)),)
 
     def _belief_mean(self) -> Any:
         return self._parameters()

@@ -18,6 +18,7 @@ class Check:
     stage: str
     verdict: str  #: one of `verdicts.VERDICTS`, or "skipped"
     reason: str = ""
+    declared: bool = True  #: whether the convention is one that the adapter declares
     error: float | None = None
     excess: float | None = None
     detectable: float | None = None
@@ -33,7 +34,7 @@ class Check:
         """Whether it is as it should be: an expected failure fails, all else passes."""
         if self.verdict == "skipped":
             return True
-        passed = self.verdict in FINE
+        passed = self.verdict in FINE and self.declared
         return passed != (self.expected_failure is not None)
 
 
@@ -76,7 +77,11 @@ class Report:
     def counts(self) -> dict[str, int]:
         """Checks planned, run, skipped, expected failures, unexpected passes, and each verdict."""
         verdicts = Counter(check.verdict for check in self.checks)
-        marked = [check for check in self.checks if check.expected_failure is not None and check.verdict != "skipped"]
+        marked = [
+            check
+            for check in self.checks
+            if check.expected_failure is not None and check.verdict != "skipped"
+        ]
         return {
             "planned": self.planned,
             "run": self.run,
@@ -97,7 +102,7 @@ class Report:
         from ..vectors.stages import STAGES
 
         order = {stage.name: index for index, stage in enumerate(STAGES)}
-        wrong = [check for check in self.checks if not check.ok and check.verdict == "wrong"]
+        wrong = [check for check in self.checks if not check.ok and check.verdict not in ("skipped",)]
         return min(wrong, key=lambda check: order[check.stage]) if wrong else None
 
     def to_dict(self) -> dict[str, Any]:

@@ -174,7 +174,14 @@ def ring_term(view: View, rho: float, knobs: Knobs) -> Any:
 def regularized(view: View, rho: float, knobs: Knobs) -> Any:
     """``g + rho H g``, or what stands in for it."""
     g, how = view.gradient, knobs.get("rho")
-    factor = {None: rho, "half": 0.5 * rho, "twice": 2.0 * rho, "negative": -rho, "squared": rho**2, "dropped": 0.0}
+    factor = {
+        None: rho,
+        "half": 0.5 * rho,
+        "twice": 2.0 * rho,
+        "negative": -rho,
+        "squared": rho**2,
+        "dropped": 0.0,
+    }
     if how == "norm":  # gradient of the norm instead of half its square
         return g + rho * view.hvp(g) / max(np.linalg.norm(g), 1e-300)
     if how == "over N":
@@ -201,7 +208,9 @@ def natural_direction(view: View, C: Any, settings: dict[str, Any], knobs: Knobs
     return damped_solve(view, C, v, a, kind, knobs, noise)
 
 
-def _per_layer(view: View, C: Any, v: Any, a: float, rho: float, kind: str, knobs: Knobs, noise: Noise) -> Any:
+def _per_layer(
+    view: View, C: Any, v: Any, a: float, rho: float, kind: str, knobs: Knobs, noise: Noise
+) -> Any:
     """Each layer damped by the norm of its own gradient."""
     if kind != "exact":
         raise NotApplicable
@@ -229,7 +238,9 @@ def natural_path(replay: Any, settings: dict[str, Any]) -> Any:
     return [delta for delta, _ in deltas]
 
 
-def _moved(settings: dict[str, Any], knobs: Knobs, d: Any, g: Any, theta: Any, previous: Any) -> tuple[Any, Any]:
+def _moved(
+    settings: dict[str, Any], knobs: Knobs, d: Any, g: Any, theta: Any, previous: Any
+) -> tuple[Any, Any]:
     lr, mu, decay = settings["lr"], settings["momentum"], settings["weight_decay"]
     sign = 1.0 if knobs.get("step") == "sign" else -1.0
     eta = {"lr left out": 1.0, "lr twice": lr * lr}.get(knobs.get("step"), lr)
@@ -239,7 +250,9 @@ def _moved(settings: dict[str, Any], knobs: Knobs, d: Any, g: Any, theta: Any, p
         moved = moved * ((1.0 - mu) if how == "dampened" else 1.0) + mu * previous
     elif how == "dampened" and mu > 0.0:
         moved = moved * (1.0 - mu)
-    delta = moved + mu * moved - mu * (previous if previous is not None else 0.0) if how == "nesterov" else moved
+    delta = (
+        moved + mu * moved - mu * (previous if previous is not None else 0.0) if how == "nesterov" else moved
+    )
     weight = {"none": 0.0, "without lr": decay, "sign": -lr * decay}.get(knobs.get("decay"), lr * decay)
     total = delta - weight * theta if decay > 0.0 else delta
     return total, (total if knobs.get("decay") == "in momentum" else moved)
@@ -252,7 +265,9 @@ def sgd_path(replay: Any, settings: dict[str, Any]) -> Any:
     nesterov = settings["nesterov"] != (knobs.get("momentum") == "nesterov")
     for step in range(replay.case.steps):
         view = replay.view(theta, step)
-        decay = {"none": 0.0, "sign": -settings["weight_decay"]}.get(knobs.get("decay"), settings["weight_decay"])
+        decay = {"none": 0.0, "sign": -settings["weight_decay"]}.get(
+            knobs.get("decay"), settings["weight_decay"]
+        )
         v = view.gradient + (0.0 if knobs.get("decay") == "decoupled" else decay) * theta
         if knobs.get("momentum") == "none":
             buffer = v
@@ -291,7 +306,9 @@ def adamw_path(replay: Any, settings: dict[str, Any]) -> Any:
         scale = np.sqrt(s / second + eps) if knobs.get("eps") == "inside" else np.sqrt(s / second) + eps
         if knobs.get("eps") == "uncorrected root":
             scale = (np.sqrt(s) + eps) / math.sqrt(second)
-        weight = {"none": 0.0, "coupled": 0.0, "without lr": decay, "sign": -lr * decay}.get(decay_how, lr * decay)
+        weight = {"none": 0.0, "coupled": 0.0, "without lr": decay, "sign": -lr * decay}.get(
+            decay_how, lr * decay
+        )
         deltas.append(replay.noise.entries(-_eta(lr, knobs) * (m / first / scale) - weight * theta))
         theta = theta + deltas[-1]
     return deltas
@@ -317,7 +334,9 @@ def sophia_path(replay: Any, settings: dict[str, Any]) -> Any:
         if knobs.get("eps") == "added":
             bound = np.maximum(gamma * hhat, 0.0) + eps
         step_part = mhat / bound if knobs.get("clip") == "none" else np.clip(mhat / bound, -1.0, 1.0)
-        deltas.append(replay.noise.entries(-_eta(lr, knobs) * step_part) - lr * settings["weight_decay"] * theta)
+        deltas.append(
+            replay.noise.entries(-_eta(lr, knobs) * step_part) - lr * settings["weight_decay"] * theta
+        )
         theta = theta + deltas[-1]
     return deltas
 
@@ -334,4 +353,3 @@ def sophia_estimate(view: View, settings: dict[str, Any], knobs: Knobs, batch: A
         raise NotApplicable
     squares = [view.problem.gradient(view.theta, view.x, y) ** 2 for y in labels]
     return (1.0 if knobs.get("sophia") == "without N" else n) * np.mean(squares, axis=0)
-

@@ -44,15 +44,17 @@ def comparable(stage: str, arrays: tuple[Any, ...], examples: int) -> tuple[Any,
         return tuple(np.einsum("nkd,nke->nde", d, d) for d in arrays)
     if stage == "score_rows":
         (B,) = arrays
-        per = B.reshape(examples, -1, B.shape[-1])
+        per = B.reshape(examples if B.shape[0] % examples == 0 else 1, -1, B.shape[-1])
         return (np.einsum("nkp,nkq->npq", per, per),)
     if stage == "factors":
         return tuple(np.kron(arrays[i + 1], arrays[i]) for i in range(0, len(arrays), 2))
     return arrays
 
 
-def sensitivity(case: Any, stage: str, dtype: str, knobs: Knobs, cache: dict[Any, Any]) -> tuple[Any, ...] | None:
-    """s of every comparable array of the stage; None where the replay has nothing to say of it."""
+def sensitivity(
+    case: Any, stage: str, dtype: str, knobs: Knobs, cache: dict[Any, Any]
+) -> tuple[Any, ...] | None:
+    """S of every comparable array of the stage; None where the replay has nothing to say of it."""
     size = _STEP[dtype]
     runs = cache.setdefault((case.id, dtype, _key(knobs)), None)
     if runs is None:
@@ -89,7 +91,9 @@ class Comparison:
 
     error: float  #: norm of the difference over the norm of the expected array
     excess: float  #: largest difference over its tolerance; at most 1 passes
-    detectable: float  #: norm of the tolerances over the norm of the expected array: smaller defects are not seen
+    detectable: (
+        float  #: norm of the tolerances over the norm of the expected array: smaller defects are not seen
+    )
     entry: tuple[int, ...] | None  #: where the excess is largest
     got: float
     expected: float

@@ -161,12 +161,15 @@ def bias_places(problem: Problem) -> Any:
 class View:
     """What one step sees: loss, gradient, score rows, curvature at theta on a batch."""
 
-    def __init__(self, problem: Problem, kind: str, structure: str, knobs: Knobs, noise: Noise, data: Any) -> None:
+    def __init__(
+        self, problem: Problem, kind: str, structure: str, knobs: Knobs, noise: Noise, data: Any
+    ) -> None:
         theta, self.x, self.y, self.samples = data
         self.problem, self.knobs, self.noise = problem, knobs, noise
         self.kind = knobs.get("kind", kind)
         self.structure = knobs.get("structure", structure)
-        if knobs.get("bias") == "missing":
+        self.bias = knobs.get("bias")
+        if self.bias == "missing":
             theta = np.where(bias_places(problem), 0.0, theta)
         self.theta = noise.entries(theta)
         if self.kind == "monte_carlo" and self.samples is None:
@@ -188,13 +191,19 @@ class View:
     @cached_property
     def gradient(self) -> Any:
         g = self.problem.gradient(self.theta, self.x, self.y)
-        if self.knobs.get("bias") == "gradient missing":
+        if self.bias is not None:
             g = np.where(bias_places(self.problem), 0.0, g)
         return self.scale("gradient.scale") * self.noise.entries(g)
 
+    def _without_bias(self, array: Any) -> Any:
+        """Derivatives by the biases are zero where these have no derivative."""
+        if self.bias in ("missing", "derivatives missing"):
+            return np.where(bias_places(self.problem), 0.0, array)
+        return array
+
     @cached_property
     def jacobian(self) -> Any:
-        return self.noise.entries(self.problem.jacobian(self.theta, self.x))
+        return self._without_bias(self.noise.entries(self.problem.jacobian(self.theta, self.x)))
 
     def hvp(self, v: Any) -> Any:
         """``H v``, or what stands in for it."""
@@ -203,7 +212,8 @@ class View:
             return self.scale("hessian.scale") * (self.rows.T @ (self.rows @ v))
         if how == "loss gradient outer":
             return self.gradient * (self.gradient @ v)
-        product = self.problem.hvp(self.theta, self.x, self.y, self.noise.entries(v))
+        v = self._without_bias(v) if self.bias == "missing" else v
+        product = self._without_bias(self.problem.hvp(self.theta, self.x, self.y, self.noise.entries(v)))
         if how == "residual term alone":
             product = product - self._gauss_newton(v)
         return self.scale("hessian.scale") * self.noise.entries(product)
@@ -223,11 +233,16 @@ class View:
         inputs, signals = self.problem.layer_factors(
             self.theta, self.x, self.y if self.kind == "empirical" else None, kind=self.kind, **options
         )
-        root = math.sqrt(self.scale("fisher.scale"))
+        root = (
+            math.sqrt(self.scale("fisher.scale"))
+            if self.kind == "expected" or "rows.scale" not in self.knobs
+            else (self.scale("rows.scale"))
+        )
         if self.kind == "monte_carlo" and self.knobs.get("mc") == "draws summed":
             root *= math.sqrt(self.samples.shape[0])
         inputs = [self.noise.entries(a) for a in inputs]
-        if self.knobs.get("activations") == "no ones" and self.problem.model.bias:
+        unit = self.knobs.get("activations") == "no ones" or self.bias in ("missing", "derivatives missing")
+        if unit and self.problem.model.bias:
             for a in inputs:
                 a[:, -1] = 0.0
         return inputs, [root * self.noise.entries(d) for d in signals]
@@ -239,7 +254,9 @@ class View:
         n, k = signals[0].shape[:2]
         if self.knobs.get("rows") == "mean gradient":
             return math.sqrt(self.scale("fisher.scale")) * self.gradient[None, :]
-        blocks = [np.einsum("nkd,ni->nkdi", d, a).reshape(n, k, -1) for a, d in zip(inputs, signals, strict=True)]
+        blocks = [
+            np.einsum("nkd,ni->nkdi", d, a).reshape(n, k, -1) for a, d in zip(inputs, signals, strict=True)
+        ]
         rows = np.concatenate(blocks, axis=2)
         if self.knobs.get("rows") == "outputs summed":  # (sum_k rows)(sum_k rows)^T: cross terms of outputs
             rows = np.sum(rows, axis=1, keepdims=True)
@@ -254,7 +271,8 @@ class View:
             pairs = [(np.asarray(A), np.asarray(G)) for A, G in self.built.factors]
         else:
             pairs = [
-                (a.T @ a / n, np.einsum("nkd,nke->de", d, d) / n) for a, d in zip(inputs, signals, strict=True)
+                (a.T @ a / n, np.einsum("nkd,nke->de", d, d) / n)
+                for a, d in zip(inputs, signals, strict=True)
             ]
         sa, sg = self.scale("A.scale"), self.scale("G.scale")
         changed = [(sa * self.noise.symmetric(A), sg * self.noise.symmetric(G)) for A, G in pairs]
@@ -304,4 +322,6 @@ def block_diagonal(blocks: Any) -> Any:
 
 def block_mask(problem: Problem) -> Any:
     """Ones in the layers' diagonal blocks."""
-    return block_diagonal([np.ones((math.prod(problem.model.shapes[i]),) * 2) for i in problem.model.trainable])
+    return block_diagonal(
+        [np.ones((math.prod(problem.model.shapes[i]),) * 2) for i in problem.model.trainable]
+    )

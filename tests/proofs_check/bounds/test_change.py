@@ -12,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import grng_ref as gr
-from proofs_check.bounds import check_witness, flips, jacobian_change, jacobian_lipschitz, search, slopes
+from proofs_check.bounds import (
+    check_witness,
+    flips,
+    jacobian_change,
+    jacobian_lipschitz,
+    lipschitz,
+    search,
+    slopes,
+    two_layer,
+)
 
 SMOOTH = ("tanh", "sigmoid", "softplus", "gelu", "silu")
 
@@ -217,6 +226,77 @@ def test_smooth_upper_side_is_the_constant_times_the_radius():
     constant, radius = jacobian_lipschitz(problem, x).upper, 0.3
     upper = jacobian_change(problem, w.ravel(), x, radius).upper
     assert constant * radius <= upper <= math.nextafter(constant * radius, math.inf)
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_at_a_large_radius_the_range_of_the_slope_is_the_upper_side(name):
+    """Every neuron may saturate: the change stays as large as |J| itself, however large the ball."""
+    problem, w, x, rng = case(name, 7, n=4, m=12)
+    bounds = [jacobian_change(problem, w.ravel(), x, radius) for radius in (1e2, 1e4)]
+    assert bounds[0].upper == bounds[1].upper < 1e2 * jacobian_lipschitz(problem, x).upper
+    assert bounds[1].upper <= 5 * bounds[1].lower
+    for bound, radius in zip(bounds, (1e2, 1e4), strict=True):
+        assert "range of act'" in bound.method
+        assert check_witness(bound, "jacobian_change", problem, w.ravel(), x, radius).holds
+        less = dataclasses.replace(bound, upper=0.999999 * bound.upper, lower=0.0)
+        assert not check_witness(less, "jacobian_change", problem, w.ravel(), x, radius).holds
+    for _ in range(20):
+        moved = w + 10.0 ** rng.uniform(-1, 2) * rng.normal(size=w.shape)
+        assert change(problem, x, w, moved) <= bounds[1].upper * (1 + 1e-9)
+
+
+def test_one_unit_attains_the_range_of_the_slope():
+    """Along a ray act' runs through its range: sigmoid from 1/4 at 0, tanh from 1, to 0; softplus 0 to 1."""
+    x = np.array([[1.0]])
+    for name, start, length in (("sigmoid", 0.0, 0.25), ("tanh", 0.0, 1.0), ("softplus", -40.0, 1.0)):
+        bound = jacobian_change(network(name, 1, 1), np.array([start]), x, 1e3)
+        assert length * (1 - 1e-9) <= bound.lower <= bound.upper <= length * (1 + 1e-15)
+
+
+@pytest.mark.parametrize("name", ["tanh", "sigmoid", "softplus", "gelu", "silu"])
+def test_the_range_of_the_slope_is_what_is_stored(name):
+    """gelu' and silu' satisfy s(z) + s(-z) = 1 and rise until act'' changes sign: the range is 2 max - 1.
+
+    act'' is phi(z)(2 - z^2) for gelu, and has the sign of 2 - z tanh(z/2) for silu. The other three slopes
+    are monotone, or even and falling from 0, with ends that are known.
+    """
+    z = np.linspace(-30.0, 30.0, 60001)
+    values = gr.models.activations.ACTIVATIONS[name].first(z)
+    stored = float(two_layer.SLOPE_RANGE[name])
+    assert 0.0 <= stored - (values.max() - values.min()) <= 2e-7
+    if name in ("gelu", "silu"):
+        with slopes.working_precision(160) as flint:
+            low, high = flint.arb("2.39"), flint.arb("2.40")
+            for _ in range(60):
+                middle = flint.arb(((low + high) / 2).mid())
+                low, high = (middle, high) if middle * (middle / 2).tanh() < 2 else (low, middle)
+            at = flint.arb(2).sqrt() if name == "gelu" else low.union(high)
+            slope = slopes.SLOPES[name]
+            part = two_layer.SLOPE_RANGE[name]
+            assert slope(at) + slope(-at) - 1 < flint.arb(10) ** -9
+            assert 2 * slope(at) - 1 < flint.arb(flint.fmpq(part.numerator, part.denominator))
+
+
+@pytest.mark.parametrize("error", ["a range too small", "signs left out", "one input only"])
+def test_errors_in_the_range_are_caught(error, monkeypatch):
+    plants = {
+        "a range too small": lambda network, x: 0.5 * right(network, x),
+        "signs left out": lambda network, x: right(network._replace(signs=0 * network.signs + 0.1), x),
+        "one input only": lambda network, x: right(network, x[:1]),
+    }
+    right = lipschitz.greatest_change
+    monkeypatch.setattr("proofs_check.bounds.change.greatest_change", plants[error])
+    problem, w, x, _ = case("tanh", 7, n=4, m=12)
+    caught = []
+    for name in SMOOTH:
+        problem = network(name, 3, 12, np.linspace(-2, 2, 12))
+        try:
+            bound = jacobian_change(problem, w.ravel(), x, 1e3)
+        except ValueError:  # the witness is above the planted upper side
+            caught.append(True)
+            continue
+        caught.append(not check_witness(bound, "jacobian_change", problem, w.ravel(), x, 1e3).holds)
+    assert all(caught)
 
 
 def test_other_networks_are_undecided():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import grng_ref as gr
 from grng_ref.models.activations import ACTIVATIONS
-from proofs_check.bounds import check_witness, jacobian_lipschitz, two_layer
+from proofs_check.bounds import check_witness, jacobian_lipschitz, slope_lipschitz, two_layer
 
 SMOOTH = ("tanh", "sigmoid", "softplus", "gelu", "silu")
 END, NEAR, STEP = 40.0, 0.25, 1 / 256
@@ -111,6 +111,25 @@ def test_the_second_derivatives_are_those_of_the_package(name):
     np.testing.assert_allclose(ACTIVATIONS[name].second(z), ours, rtol=1e-12, atol=1e-15)
     symmetric = np.abs(ACTIVATIONS[name].second(z))
     np.testing.assert_allclose(symmetric, symmetric[::-1], rtol=1e-12, atol=1e-15)
+
+
+def test_the_constants_are_public_bounds():
+    for name in SMOOTH:
+        bound = slope_lipschitz(name)
+        with flint.ctx.workprec(256):
+            assert flint.arb(bound.lower) < B2[name]() * (1 + flint.arb(2) ** -60)
+            assert flint.arb(bound.upper) > B2[name]() * (1 - flint.arb(2) ** -60)
+        assert bound.upper <= math.nextafter(math.nextafter(bound.lower, 1.0), 1.0)
+        assert check_witness(bound, "slope_lipschitz", name).holds
+        low = dataclasses.replace(bound, upper=math.nextafter(bound.lower, 0.0), lower=0.0)
+        high = dataclasses.replace(bound, lower=math.nextafter(bound.upper, 1.0), upper=1.0)
+        assert not check_witness(low, "slope_lipschitz", name).holds
+        assert not check_witness(high, "slope_lipschitz", name).holds
+    assert slope_lipschitz("identity").upper == 0.0
+    assert slope_lipschitz("relu").lower == math.inf
+    assert check_witness(slope_lipschitz("relu"), "slope_lipschitz", "relu").holds
+    with pytest.raises(ValueError, match="activation must be one of"):
+        slope_lipschitz("sine")
 
 
 # --- the Lipschitz constant -------------------------------------------------------------------------------
