@@ -9,20 +9,12 @@ from typing import TYPE_CHECKING
 
 from grng_ref.environment import require_extra
 
-<<<<<<< HEAD
-from . import info, study, train
-=======
-from . import info, train, vectors
->>>>>>> main
+from . import info, study, train, vectors
 
 if TYPE_CHECKING:
     import typer
 
-<<<<<<< HEAD
-COMMANDS = (info, study, train)
-=======
-COMMANDS = (info, train, vectors)
->>>>>>> main
+COMMANDS = (info, study, train, vectors)
 
 
 def main() -> None:
