@@ -58,15 +58,15 @@ def study_html(result: Result) -> str:
     problems = "".join(f"<li class='bad'>{_escape(line)}</li>" for line in result["audit"])
     kept = f"<ul>{problems}</ul>" if problems else "<p>The stored runs keep the protocol: no finding.</p>"
     figure_1 = (
-        ("gradient_norm", "mean gradient norm", "log"),
+        ("gradient_norm", "mean gradient norm", "linear"),
         ("cosine", "mean cosine with the exact direction", "linear"),
         ("pearson", "mean Pearson correlation with it", "linear"),
     )
     ends = (
-        ("test_loss", "test loss", "log"),
+        ("test_loss", "test loss", "linear"),
         ("gap", "gap: test - train loss", "symlog"),
         ("trace", "trace of the Hessian", "symlog"),
-        ("top", "its top eigenvalue", "log"),
+        ("top", "its top eigenvalue", "linear"),
     )
     parts = [
         "<!DOCTYPE html>",

@@ -32,7 +32,9 @@ def curves(result: Result, data: str, key: str, label: str) -> str:
             axis.axhline(target, color="0.5", linewidth=0.8, linestyle=":")
         if key == "seconds":
             axis.set_xscale("log")
-            axis.xaxis.set_minor_formatter(_no_labels())
+            low_end, high_end = axis.get_xlim()
+            if high_end > 10.0 * low_end:  # else no power of ten would carry a label
+                axis.xaxis.set_minor_formatter(_no_labels())
         axis.set_title(title, fontsize=9)
         axis.set_xlabel(label, fontsize=8)
         axis.legend(fontsize=7, frameon=False, loc="upper right")
@@ -59,7 +61,6 @@ def dots(result: Result, columns: Sequence[tuple[str, str, str]]) -> str:
                 axis.plot(*zip(*points, strict=True), marker, color=colour, markersize=5, label=data)
         axis.set_title(title, fontsize=9)
         axis.set_xscale(scale)
-        axis.xaxis.set_minor_formatter(_no_labels())
         axis.grid(axis="y", color="0.9", linewidth=0.6)
         axis.tick_params(labelsize=7)
     axes[0].set_yticks(range(len(names)), names, fontsize=7)
