@@ -31,10 +31,7 @@ def curves(result: Result, data: str, key: str, label: str) -> str:
         if target is not None:
             axis.axhline(target, color="0.5", linewidth=0.8, linestyle=":")
         if key == "seconds":
-            axis.set_xscale("log")
-            low_end, high_end = axis.get_xlim()
-            if high_end > 10.0 * low_end:  # else no power of ten would carry a label
-                axis.xaxis.set_minor_formatter(_no_labels())
+            _log_scale(axis)
         axis.set_title(title, fontsize=9)
         axis.set_xlabel(label, fontsize=8)
         axis.legend(fontsize=7, frameon=False, loc="upper right")
@@ -117,10 +114,14 @@ def _axes(rows: int, columns: int, width: float, height: float, *, sharey: bool)
     return figure, list(axes.flat)
 
 
-def _no_labels() -> Any:
-    from matplotlib.ticker import NullFormatter
+def _log_scale(axis: Any) -> None:
+    """Labels at 1 and 3 times powers of ten: at least one of them, and few, in every range."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    return NullFormatter()
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _svg(figure: Any) -> str:
