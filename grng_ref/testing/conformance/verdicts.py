@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ...solvers import ACCEPTED_RESIDUAL
 from .noise import Noise
 from .replay import Replay
 from .view import Knobs, NotApplicable
@@ -31,7 +32,7 @@ UNDECIDABLE = 0.01
 LOST = 0.5
 """A step that one rounding of everything moves by this share of its norm is not determined by the inputs."""
 
-BACKWARD = 30.0
+BACKWARD = ACCEPTED_RESIDUAL
 """Scaled residuals up to here are those of a backward stable solve: the threshold of LAPACK's tests."""
 
 DETERMINED = 0.1
