@@ -6,8 +6,8 @@
     python benchmarks/conformance.py speed
 
 `alarms`: an independent NumPy implementation on random cases, in float64 and float32. `mutants`: each planted
-defect of ``tests/meta``. `separation`: which pairs of hypotheses the shipped cases tell apart. `speed`: CPU time over the
-whole shipped set, right and broken.
+defect of ``tests/meta``. `separation`: which pairs of hypotheses the shipped cases tell apart. `speed`: CPU
+time over the whole shipped set, right and broken.
 """
 
 from __future__ import annotations
