@@ -20,6 +20,10 @@ class Categorical:
     conventions = {"layout": "separate"}
     likelihood, loss_function = "categorical", torch.nn.CrossEntropyLoss
     joint = True  # a layer's weights and bias have one pair of factors, as here
+    expected_failures = {
+        f"{case}/fisher": "curvlinops 3.0.1 loses the row of a class whose probability rounds to 1, by cancellation"
+        for case in ("saturated-categorical", "saturated-rkalman")
+    }
 
     def _operator(self, case, cls, **options):
         if case.likelihood["name"] != self.likelihood or case.likelihood.get("variance", 1.0) != 1.0:

@@ -40,6 +40,12 @@ class Fisher:
 
     library, dtype = "torch", "float64"
     conventions = {"layout": "separate"}
+    expected_failures = {
+        f"{case}/{stage}": "nngeometry 0.4 divides by 1 - (p_1 + ... + p_k), which is 0 where a probability rounds to 1"
+        for case in ("saturated-categorical", "saturated-rkalman")
+        for stage in ("fisher", "curvature_product", "damped_solve")
+        if (case, stage) != ("saturated-rkalman", "curvature_product")
+    }
 
     def _matrix(self, case, structure):
         likelihood = case.likelihood
@@ -53,7 +59,7 @@ class Fisher:
         inputs = case.x.clone(), case.y  # it asks for the inputs' gradients
         matrix = metrics.FIM(net, inputs, STRUCTURES[structure], variant=VARIANTS[likelihood["name"]])
         if structure == "ekfac":
-            matrix.update_diag(inputs[0].detach().clone())
+            matrix.update_diag((case.x.clone(), case.y))  # the eigenvectors alone were made so far
         return matrix, LayerCollection.from_model(net)
 
     def fisher(self, case):
