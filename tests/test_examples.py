@@ -176,9 +176,35 @@ def check_online_digits(names: Names) -> None:
             assert 0.0 < last <= 9.0 * training
 
 
+def check_new_optimizer(names: Names) -> None:
+    """One step by dense Kronecker products, inside and outside the radius; the study kept its protocol."""
+    assert names["result"]["audit"] == []
+    rows = {row["entry"]: row for row in names["result"]["analysis"]["summary"]}
+    assert {"SGD", "RING kfac", "RING kfac, rho = 0", "trust region"} <= set(rows)
+    assert all(row["failed"] == 0 for row in rows.values())
+    rng = np.random.default_rng(0)
+    problem = gr.Problem(gr.MLP((3, 2, 1), activation="tanh"), gr.Bernoulli())
+    x, y, theta = rng.normal(size=(9, 3)), rng.integers(0, 2, (9, 1)).astype(float), problem.init(rng=0)
+    parts = []
+    layers = zip(problem.activations(theta, x), problem.score_signals(theta, x), strict=True)
+    for (a, d), g in zip(layers, problem.unpack(problem.gradient(theta, x, y)), strict=True):
+        A, G = a.T @ a / 9, np.einsum("nki,nkj->ij", d, d) / 9
+        parts.append(np.linalg.solve(np.kron(G, A) + 0.1 * np.eye(g.size), g.ravel()))
+    direction = np.concatenate(parts)
+    size = np.linalg.norm(direction)
+    for radius, scale in ((0.5 * size, 0.5), (2.0 * size, 1.0)):
+        made = names["make"](problem, {"radius": radius, "damping": 0.1}, 0)
+        delta, state, info = made.update(theta, made.init(theta), x, y)
+        # damping 0.1 bounds the condition number by some 1e2
+        np.testing.assert_allclose(delta, -scale * direction, rtol=1e-11, atol=1e-13)
+        assert state == 1
+        assert np.isclose(info.step_norm, scale * size)
+
+
 CHECKS: dict[str, Callable[[Names], None]] = {
     "first_steps.py": check_first_steps,
     "foreign_architecture.py": check_foreign_architecture,
+    "new_optimizer.py": check_new_optimizer,
     "online_digits.py": check_online_digits,
     "online_rkalman.py": check_online_rkalman,
     "structures_along_training.py": check_structures_along_training,
@@ -191,6 +217,8 @@ PLANTED = [
     ("foreign_architecture.py", ("CLASSES, -1) / np.sqrt(N)", "CLASSES, -1)")),  # B of a sum, not a mean
     ("foreign_architecture.py", ("1.0 - hidden**2", "1.0 - hidden")),
     ("foreign_architecture.py", (".transpose(0, 2, 1)", "")),
+    ("new_optimizer.py", ("min(1.0, self.radius / size)", "self.radius / size")),
+    ("new_optimizer.py", ('structure="kfac")', 'structure="ekfac")')),
     ("online_digits.py", ("test, batches = order[TRAINING:]", "test, batches = order[:TRAINING]")),
     ("online_digits.py", ("(gr.block_diagonal_belief", "(lambda m, blocks, **o: gr.full_belief(m, **o)")),
     ("online_digits.py", ("in enumerate(batches)", "in enumerate(batches + batches)")),
@@ -206,6 +234,7 @@ PLANTED = [
 
 
 SHORTER = {
+    "new_optimizer.py": [("200, 30, 2)", "60, 12, 1)")],
     "online_digits.py": [("= 5, 8, 1440, 15", "= 1, 8, 240, 15")],
     "structures_along_training.py": [("STEPS = 0.03, 20", "STEPS = 0.03, 2")],
 }

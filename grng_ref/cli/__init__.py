@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from grng_ref.environment import require_extra
 
-from . import check, info, train, vectors
+from . import check, info, study, train, vectors
 
 if TYPE_CHECKING:
     import typer
 
-COMMANDS = (info, train, vectors, check)
+COMMANDS = (info, train, study, vectors, check)
 
 
 def main() -> None:

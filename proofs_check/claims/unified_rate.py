@@ -55,6 +55,7 @@ def _keeps_the_rate(trials: list[Trials], text: str) -> Finding:
     source=SOURCE,
     kind="inequality",
     params={"count": 10000, "searched": 200, "rounds": 150},
+    full={"count": 200_000},
 )
 def unified_rate(run: Run, count: int, searched: int, rounds: int) -> Finding:
     """Fails if a spectrum, an admissible filter, a residual and the worst E exceed the rate anywhere.
@@ -100,6 +101,7 @@ def unified_rate(run: Run, count: int, searched: int, rounds: int) -> Finding:
     source=SOURCE,
     kind="inequality",
     params={"count": 10000},
+    full={"count": 200_000},
 )
 def unified_path(run: Run, count: int) -> Finding:
     """Fails if a step is long beside what it gains. Controls: C up to 0.9; k decreasing; half the bound."""
@@ -140,6 +142,7 @@ def unified_path(run: Run, count: int) -> Finding:
     source=SOURCE,
     kind="inequality",
     params={"count": 10000},
+    full={"count": 200_000},
 )
 def slower_rate(run: Run, count: int) -> Finding:
     """Fails if E can undo more of a step than the part C of it.
@@ -180,6 +183,7 @@ def slower_rate(run: Run, count: int) -> Finding:
     source=SOURCE,
     kind="inequality",
     params={"count": 10000},
+    full={"count": 200_000},
 )
 def cost_of_regularization(run: Run, count: int) -> Finding:
     """Fails if RING's damping falls slower than the squared residual, or costs more than it allows.

@@ -201,6 +201,11 @@ def slow(run, k):
 """
 
 
+def listens():
+    """What a shell starts in the background ignores SIGINT, and so would its children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal as a terminal does")
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_an_interrupted_sweep_keeps_what_is_done(tmp_path, jobs):
@@ -209,7 +214,11 @@ def test_an_interrupted_sweep_keeps_what_is_done(tmp_path, jobs):
     command = [sys.executable, "-m", "proofs_check", "run", path, "--sweep", "k=0,1,2,3,4", "--out", out]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     running = subprocess.Popen(
-        [*command, "--jobs", str(jobs)], stdout=subprocess.PIPE, env=environment, start_new_session=True
+        [*command, "--jobs", str(jobs)],
+        stdout=subprocess.PIPE,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=listens,
     )
     for _ in range(600):
         if (tmp_path / "at-3").exists():  # the others are done, or with two workers will be at once

@@ -34,7 +34,7 @@ from proofs_check.certificates import (
 from proofs_check.report.record import _digest
 from proofs_check.verify import PROVED, REFUSED, UNCHECKED, verify
 
-HOWTO = Path(cli.__file__).parents[1] / "docs" / "howto" / "stable_jacobian.py"
+HOWTO = Path(__file__).parents[2] / "docs" / "howto" / "stable_jacobian.py"
 
 
 def again(value):

@@ -1,0 +1,267 @@
+"""A study's result as lines, as Markdown tables, and as one self-contained HTML page."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from . import study_figures
+
+Result = dict[str, Any]
+Table = tuple[Sequence[str], list[list[str]]]
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 2rem auto; padding: 0 1rem;
+  color: #222; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; } h3 { font-size: 1rem; }
+.scroll { overflow-x: auto; } svg { max-width: 100%; height: auto; }
+table { border-collapse: collapse; font-size: .85rem; }
+th, td { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid #ddd; white-space: nowrap; }
+.supported { color: #00704a; font-weight: 600; } .not-supported { color: #b33c00; font-weight: 600; }
+.undecided { color: #666; } .bad { color: #b33c00; font-weight: 600; }
+details { margin: 1rem 0; } summary { cursor: pointer; }
+"""
+_ANSWERS = (
+    "Intervals are for the champion of the family against the baseline that decides: a ratio of "
+    "costs below 1, or a difference of test losses below 0, is in its favour. Rules: docs/study.md."
+)
+_CURVES = "Mean over the seeds and their range; dotted: the target. Seconds are those of the steps alone."
+_MEASURES = ("epochs", "gradient evaluations", "wall time")
+
+
+def study_lines(result: Result) -> list[str]:
+    """The result in plain words, one line an answer."""
+    return [*_headline(result), "", *_text_table(answers_table(result))]
+
+
+def study_markdown(result: Result) -> str:
+    """The tables of a result, in Markdown."""
+    parts = ["\n".join(f"- {line}" for line in _headline(result))]
+    tables = (
+        ("Answers", answers_table(result)),
+        ("Gradient regularization by itself", effects_table(result)),
+        ("Entries", entries_table(result)),
+        ("Costs", costs_table(result)),
+    )
+    for title, (head, rows) in tables:
+        lines = [head, ["---"] * len(head), *rows]
+        parts.append(f"### {title}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def study_html(result: Result) -> str:
+    """One HTML page that loads nothing."""
+    headline = "".join(f"<li>{_escape(line)}</li>" for line in _headline(result))
+    problems = "".join(f"<li class='bad'>{_escape(line)}</li>" for line in result["audit"])
+    kept = f"<ul>{problems}</ul>" if problems else "<p>The stored runs keep the protocol: no finding.</p>"
+    figure_1 = (
+        ("gradient_norm", "mean gradient norm", "linear"),
+        ("cosine", "mean cosine with the exact direction", "linear"),
+        ("pearson", "mean Pearson correlation with it", "linear"),
+    )
+    ends = (
+        ("test_loss", "test loss", "linear"),
+        ("gap", "gap: test - train loss", "symlog"),
+        ("trace", "trace of the Hessian", "symlog"),
+        ("top", "its top eigenvalue", "linear"),
+    )
+    parts = [
+        "<!DOCTYPE html>",
+        '<html lang="en"><head><meta charset="utf-8"><title>grng-ref study</title>',
+        f"<style>{_STYLE}</style></head><body><h1>grng-ref study</h1>",
+        f"<h2>What held, and what did not</h2><ul>{headline}</ul>",
+        "<h2>Answers</h2>" + _html_table(answers_table(result)),
+        f"<p>{_ANSWERS}</p>",
+        "<h2>Gradient regularization by itself</h2>" + _html_table(effects_table(result)),
+        "<p>Differences on - off; negative: lower with gradient regularization.</p>",
+        f"<h2>Learning curves</h2><p>{_CURVES}</p>",
+        *(_curves(result, data) for data in result["data"]),
+        "<h2>The paper's Figure 1, in the small</h2>" + study_figures.dots(result, figure_1),
+        "<h2>At the end of training</h2>" + study_figures.dots(result, ends),
+        "<h2>Entries</h2>" + _html_table(entries_table(result)),
+        "<h2>Costs</h2>" + _html_table(costs_table(result)),
+        "<h2>Protocol</h2>" + kept + _html_table(settings_table(result)),
+        "<details><summary>Data, settings and environment</summary><pre>",
+        _escape(json.dumps({k: result[k] for k in ("protocol", "data", "environment")}, indent=1)),
+        "</pre></details></body></html>",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+# --- tables ------------------------------------------------------------------------------------------------
+
+
+def answers_table(result: Result) -> Table:
+    """A row for each data set, family and question."""
+    rows = []
+    for row in result["analysis"]["answers"]:
+        bound = "lower" if row["word"] == "not supported" else "upper"
+        rivals = [a for a in row["against"] if a["complete"]] or row["against"]
+        hardest = max(rivals, key=lambda a: a[bound], default=None)
+        seen = "" if hardest is None else f"{_interval(hardest)} against {hardest['rival']}"
+        rows.append([row["data"], row["family"], row["entry"], row["question"], row["word"], seen])
+    return (
+        "data",
+        "family",
+        "champion",
+        "claim",
+        "answer",
+        "interval against the baseline that decides",
+    ), rows
+
+
+def effects_table(result: Result) -> Table:
+    """A row for each pair of on and off."""
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in result["analysis"]["effects"]:
+        key = (row["data"], row["entry"], row["against"])
+        mark = {"supported": " lower", "not supported": " higher", "undecided": ""}[row["word"]]
+        rows.setdefault(key, {})[row["what"]] = _interval(row) + mark
+    whats = ("test loss", "gap", "trace", "top")
+    body = [[*key, *(cells.get(what, "") for what in whats)] for key, cells in rows.items()]
+    return ("data", "on", "off", *whats), body
+
+
+def entries_table(result: Result) -> Table:
+    """A row for each data set and entry: how it ended."""
+    head = ("data", "entry", "runs", "failed", "test loss", "test error", "gap", "trace", "top eigenvalue")
+    rows = [
+        [
+            *(row["data"], row["entry"], str(row["runs"]), str(row["failed"])),
+            *(_bounds(row["test_loss"]), _number(row["test_error"]), _bounds(row["gap"])),
+            *(_number(row["trace"]), _number(row["top"])),
+        ]
+        for row in result["analysis"]["summary"]
+    ]
+    return head, rows
+
+
+def costs_table(result: Result) -> Table:
+    """A row for each data set and entry: what its steps cost, and how far the target was."""
+    head = (
+        "data",
+        "entry",
+        "ms a step",
+        "gradients a step",
+        "reached",
+        *(f"{m} to target" for m in _MEASURES),
+    )
+    rows = []
+    for row in result["analysis"]["summary"]:
+        reached = f"{row['reached']} of {row['runs']}" if "reached" in row else ""
+        costs = [_number(row.get(f"{measure} to target")) for measure in _MEASURES]
+        cells = (_number(row["ms_per_step"]), _number(row["evaluations_per_step"]), reached)
+        rows.append([row["data"], row["entry"], *cells, *costs])
+    return head, rows
+
+
+def settings_table(result: Result) -> Table:
+    """Chosen settings; trials that failed."""
+    rows = []
+    for data, chosen in result["chosen"].items():
+        for name, settings in chosen.items():
+            tried = [t for t in result["tuning"] if t["data"] == data and t["entry"] == name]
+            failed = sum(t["status"] != "finished" for t in tried)
+            text = (
+                "every trial failed"
+                if settings is None
+                else ", ".join(f"{k} {v:.3g}" for k, v in settings.items())
+            )
+            rows.append([data, name, str(len(tried)), str(failed), text])
+    return ("data", "entry", "trials", "failed", "chosen"), rows
+
+
+# --- words -------------------------------------------------------------------------------------------------
+
+
+def _headline(result: Result) -> list[str]:
+    analysis, protocol = result["analysis"], result["protocol"]
+    lines = []
+    questions = dict.fromkeys(row["question"] for row in analysis["answers"])
+    for family in dict.fromkeys(row["family"] for row in analysis["answers"]):
+        for question in questions:
+            rows = [r for r in analysis["answers"] if (r["family"], r["question"]) == (family, question)]
+            words = ", ".join(f"{r['word']} on {r['data']}" for r in rows)
+            lines.append(f"{family} {question} than every baseline: {words}.")
+    for what in ("test loss", "gap", "trace"):
+        for kind, name in (
+            ("same settings", "rho = 0, all else equal"),
+            ("tuned", "the plain method, tuned"),
+        ):
+            rows = [r for r in analysis["effects"] if r["what"] == what and r["kind"] == kind]
+            low = sum(r["word"] == "supported" for r in rows)
+            high = sum(r["word"] == "not supported" for r in rows)
+            if rows:
+                lines.append(
+                    f"Gradient regularization against {name}: {what} lower in {low}, higher in {high}, "
+                    f"undecided in {len(rows) - low - high} of {len(rows)} comparisons."
+                )
+    trials = [t["status"] != "finished" for t in result["tuning"]]
+    runs = [r["status"] != "finished" for r in result["runs"]]
+    lines.append(
+        f"{protocol['trials']} trials and {protocol['seeds']} seeds for every entry; failed: {sum(trials)} "
+        f"of {len(trials)} trials, {sum(runs)} of {len(runs)} final runs."
+    )
+    left = [f"{', '.join(p['without'])} on {p['name']}" for p in protocol["plans"] if p["without"]]
+    if left:
+        lines.append(f"Left out for their cost: {'; '.join(left)}.")
+    lines.extend(f"PROTOCOL BROKEN: {problem}" for problem in result["audit"])
+    return lines
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
+
+
+def _interval(row: dict[str, Any]) -> str:
+    return f"{_number(row['estimate'])} [{_number(row['lower'])}, {_number(row['upper'])}]"
+
+
+def _bounds(value: list[float] | None) -> str:
+    if value is None:
+        return ""
+    half = value[2] - value[0]
+    return f"{value[0]:.3g} ± {half:.2g}" if math.isfinite(half) else f"{value[0]:.3g}"
+
+
+def _text_table(table: Table) -> list[str]:
+    head, rows = table
+    lines = [list(head), *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    return ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+
+
+def _html_table(table: Table) -> str:
+    head, rows = table
+    top = "".join(f"<th>{_escape(name)}</th>" for name in head)
+    body = "".join("<tr>" + "".join(_cell(text) for text in row) + "</tr>\n" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead>\n<tbody>{body}</tbody></table></div>'
+
+
+def _cell(text: str) -> str:
+    words = ("supported", "not supported", "undecided")
+    kind = f' class="{text.replace(" ", "-")}"' if text in words else ""
+    return f"<td{kind}>{_escape(text)}</td>"
+
+
+def _curves(result: Result, data: str) -> str:
+    about = result["data"][data]
+    sizes = "-".join(str(size) for size in about["sizes"])
+    figures = [
+        study_figures.curves(result, data, key, label)
+        for key, label in (("epoch", "epochs"), ("seconds", "seconds of steps"))
+    ]
+    best = (
+        ""
+        if about["optimum"] is None
+        else f" The entropy rate, the least possible test loss, is {about['optimum']:.4f}."
+    )
+    text = f"{sizes}, {about['parameters']} parameters; {about['examples']} examples.{best}"
+    return f"<h3>{_escape(data)}</h3><p>{_escape(text)}</p>" + "".join(figures)
+
+
+def _escape(text: str) -> str:
+    return html.escape(text, quote=True)

@@ -1,0 +1,130 @@
+"""The figures of a study's report, as SVG text (matplotlib)."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+# Okabe and Ito: told apart with any colour vision.
+COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+MARKERS = ("o", "s", "^", "D", "v", "x")
+
+Result = dict[str, Any]
+
+
+def curves(result: Result, data: str, key: str, label: str) -> str:
+    """Validation loss against epochs or seconds: small panels, mean and range over the seeds."""
+    groups = _panels(result, data)
+    figure, axes = _axes(1, len(groups), 2.55 * len(groups), 2.7, sharey=True)
+    for axis, (title, names) in zip(axes, groups, strict=True):
+        for i, (name, colour) in enumerate(zip(names, COLOURS, strict=False)):
+            runs = [r for r in result["runs"] if r["data"] == data and r["entry"] == name]
+            spent, low, mean, high = _band(runs, key)
+            if not spent:
+                continue
+            # thinner on top: where lines coincide, all of them can be seen
+            axis.plot(spent, mean, color=colour, linewidth=2.8 - 0.6 * i, label=name)
+            axis.fill_between(spent, low, high, color=colour, alpha=0.12, linewidth=0)
+        target = result["analysis"]["targets"][data]
+        if target is not None:
+            axis.axhline(target, color="0.5", linewidth=0.8, linestyle=":")
+        if key == "seconds":
+            _log_scale(axis)
+        axis.set_title(title, fontsize=9)
+        axis.set_xlabel(label, fontsize=8)
+        axis.legend(fontsize=7, frameon=False, loc="upper right")
+        axis.tick_params(labelsize=7)
+    top = max(max(r["curve"]["validation_loss"][:1]) for r in result["runs"] if r["data"] == data)
+    axes[0].set_ylim(top=1.15 * top)
+    axes[0].set_ylabel("validation loss", fontsize=8)
+    return _svg(figure)
+
+
+def dots(result: Result, columns: Sequence[tuple[str, str, str]]) -> str:
+    """One panel a measure ``(key of the summary, title, scale)``: entries down, a mark for each data set."""
+    rows = result["analysis"]["summary"]
+    names = list(dict.fromkeys(row["entry"] for row in rows))
+    figure, axes = _axes(1, len(columns), 12.0, 1.3 + 0.21 * len(names), sharey=True)
+    for axis, (key, title, scale) in zip(axes, columns, strict=True):
+        for data, colour, marker in zip(result["data"], COLOURS, MARKERS, strict=False):
+            points = [
+                (value, names.index(row["entry"]))
+                for row in rows
+                if row["data"] == data and (value := _scalar(row[key])) is not None
+            ]
+            if points:
+                axis.plot(*zip(*points, strict=True), marker, color=colour, markersize=5, label=data)
+        axis.set_title(title, fontsize=9)
+        axis.set_xscale(scale)
+        axis.grid(axis="y", color="0.9", linewidth=0.6)
+        axis.tick_params(labelsize=7)
+    axes[0].set_yticks(range(len(names)), names, fontsize=7)
+    axes[0].invert_yaxis()
+    axes[-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    return _svg(figure)
+
+
+def _panels(result: Result, data: str) -> list[tuple[str, list[str]]]:
+    """Baselines; then each plain method with its regularized ones; then what is left."""
+    there = {run["entry"] for run in result["runs"] if run["data"] == data}
+    entries = [entry for entry in result["entries"] if entry["name"] in there]
+    panels = [("baselines", [e["name"] for e in entries if e["group"] == "baseline"])]
+    for plain in (e["name"] for e in entries if e["group"] == "plain"):
+        names = [plain, *(e["name"] for e in entries if e["plain"] == plain)]
+        if len(names) == 2 and len(panels[-1][1]) == 2 and len(panels) > 1:
+            title, before = panels.pop()
+            panels.append((f"{title}; {plain}", before + names))
+        else:
+            panels.append((plain, names))
+    shown = {name for _, names in panels for name in names}
+    panels.append(("others", [e["name"] for e in entries if e["name"] not in shown]))
+    return [(title, names) for title, names in panels if names]
+
+
+def _band(runs: list[dict[str, Any]], key: str) -> tuple[list[float], list[float], list[float], list[float]]:
+    """Cost, least, mean and largest loss at the records that every run has."""
+    if not runs:
+        return [], [], [], []
+    shortest = min(len(run["curve"]["step"]) for run in runs)
+    begin = 1 if key == "seconds" else 0
+    spent, low, mean, high = [], [], [], []
+    for i in range(begin, shortest):
+        losses = [run["curve"]["validation_loss"][i] for run in runs]
+        spent.append(sum(run["curve"][key][i] for run in runs) / len(runs))
+        low.append(min(losses))
+        mean.append(sum(losses) / len(losses))
+        high.append(max(losses))
+    return spent, low, mean, high
+
+
+def _scalar(value: Any) -> float | None:
+    value = value[0] if isinstance(value, list) else value
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _axes(rows: int, columns: int, width: float, height: float, *, sharey: bool) -> tuple[Any, list[Any]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(rows, columns, sharey=sharey, squeeze=False)
+    for axis in axes.flat:
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, list(axes.flat)
+
+
+def _log_scale(axis: Any) -> None:
+    """Labels at 1 and 3 times powers of ten: at least one of them, and few, in every range."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _svg(figure: Any) -> str:
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()[text.getvalue().index("<svg") :]
