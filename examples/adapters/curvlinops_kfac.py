@@ -30,7 +30,9 @@ class Categorical:
             raise NotImplementedError("another likelihood")
         net = module(case)
         data = [(case.x, case.y)]
-        return cls(net, self.loss_function(), list(net.parameters()), data, check_deterministic=False, **options)
+        return cls(
+            net, self.loss_function(), list(net.parameters()), data, check_deterministic=False, **options
+        )
 
     def fisher(self, case):
         """The GGN, or the empirical Fisher, as a dense matrix."""

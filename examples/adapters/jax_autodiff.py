@@ -100,7 +100,7 @@ class Autodiff:
         return after
 
     def optimizer(self, case):
-        """optax's optimizer with the settings of the case."""
+        """Optax's optimizer with the settings of the case."""
         name = case.optimizer["name"]
         if name == "sgd":
             decay = optax.add_decayed_weights(case.weight_decay)

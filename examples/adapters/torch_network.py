@@ -1,14 +1,19 @@
 """The network and the data of a case in PyTorch: what the adapters of PyTorch's libraries share.
 
-Their parameters are flat in the order of ``module.parameters()``, each layer's weights before its bias: the layout
-"separate". That is what `in_order` makes of our vectors, and what the adapters declare.
+Their parameters are flat in the order of ``module.parameters()``, each layer's weights before its bias: the
+layout "separate". That is what `in_order` makes of our vectors, and what the adapters declare.
 """
 
 from __future__ import annotations
 
 import torch
 
-ACTIVATIONS = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU, "sigmoid": torch.nn.Sigmoid, "identity": torch.nn.Identity}
+ACTIVATIONS = {
+    "tanh": torch.nn.Tanh,
+    "relu": torch.nn.ReLU,
+    "sigmoid": torch.nn.Sigmoid,
+    "identity": torch.nn.Identity,
+}
 
 
 def module(case):

@@ -185,3 +185,33 @@ def test_separation_on_two_cases():
     )
     assert counts.told_apart > 0.98 * counts.pairs
     assert not any({"damping-twice", "damping-half"} <= set(group) for group in alike)
+
+
+@pytest.mark.parametrize(("loss", "scale"), [("mean over outputs", 2 / 3), ("sum", 10)])
+def test_declared_scales_are_multiplied(loss, scale):
+    """As PyTorch's MSELoss has them; the half alone, or the mean alone, is told apart with three outputs."""
+
+    class Whole:
+        conventions = {"loss": loss, "squared error": "whole"}
+
+        def gradient(self, case):
+            ((W, b),) = case.layers
+            error = case.x @ W.T + b - case.y
+            return [(scale / 5 * error.T @ case.x, scale / 5 * error.sum(axis=0))]
+
+    rng = np.random.default_rng(3)
+    base = next(c for c in load_cases() if c.id == "one-layer")
+    case = dataclasses.replace(
+        base,
+        network=base.network | {"sizes": [2, 3]},
+        theta=rng.standard_normal(9),
+        x=rng.standard_normal((5, 2)),
+        y=rng.standard_normal((5, 3)),
+        v=rng.standard_normal(9),
+    )
+    case = dataclasses.replace(case, expected=reference(case), radii={}, reasons={})
+    (one,) = check(Whole(), [case], stages=["gradient"]).checks
+    assert one.ok, one
+    for part in ({"loss": loss}, {"squared error": "whole"}):
+        Whole.conventions = part
+        assert not check(Whole(), [case], stages=["gradient"], diagnose=False).ok

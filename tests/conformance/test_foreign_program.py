@@ -52,7 +52,12 @@ def test_results_of_the_c_program_are_right(run):
         ("mean = 1.0 / (double)n", "mean = n > 0", ("loss", "gradient"), {"loss-sum", "reduction-sum"}),
         ("f = memory(n * k, sizeof(double))", "f = memory(n * k + 1, sizeof(double))", (), None),
         ("1.0 - a[l][c] * a[l][c]", "1.0 - a[l][c]", ("gradient",), None),
-        ("g[place + size[l]] += mean * delta[r]", "g[place + size[l]] += 0.0 * delta[r]", ("gradient",), None),
+        (
+            "g[place + size[l]] += mean * delta[r]",
+            "g[place + size[l]] += 0.0 * delta[r]",
+            ("gradient",),
+            None,
+        ),
         ("tanh(sum) : sum", "(double)(float)tanh(sum) : sum", STAGES, None),
     ],
 )
@@ -70,9 +75,20 @@ def test_what_is_planted_in_the_c_program_is_seen(run, before, after, stages, ca
 def test_the_c_program_refuses_a_damaged_file(run, tmp_path, what):
     run()
     whole = (VECTORS / "sgd-plain.safetensors").read_bytes()
-    damaged = whole[: len(whole) // 2] if what == "cut short" else whole.replace(b"input.theta", b"input.thetA")
+    damaged = (
+        whole[: len(whole) // 2] if what == "cut short" else whole.replace(b"input.theta", b"input.thetA")
+    )
     (tmp_path / "bad.safetensors").write_bytes(damaged)
-    command = [tmp_path / "mlp", tmp_path / "bad.safetensors", tmp_path / "out", "gaussian", "1", "2", "3", "2"]
+    command = [
+        tmp_path / "mlp",
+        tmp_path / "bad.safetensors",
+        tmp_path / "out",
+        "gaussian",
+        "1",
+        "2",
+        "3",
+        "2",
+    ]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith("mlp: ")

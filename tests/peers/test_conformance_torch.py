@@ -1,4 +1,4 @@
-"""The example adapters of PyTorch and its libraries, by the checker; and true differences, confirmed by hand."""
+"""The example adapters of PyTorch and its libraries, by the checker; true differences, confirmed by hand."""
 
 from __future__ import annotations
 
@@ -41,7 +41,13 @@ def adapter(monkeypatch):
         return getattr(importlib.import_module(module), name)()
 
     yield load
-    for module in ("torch_network", "torch_autograd", "curvlinops_kfac", "backpack_extensions", "nngeometry_fisher"):
+    for module in (
+        "torch_network",
+        "torch_autograd",
+        "curvlinops_kfac",
+        "backpack_extensions",
+        "nngeometry_fisher",
+    ):
         sys.modules.pop(module, None)
 
 
@@ -120,8 +126,10 @@ def test_factors_of_the_bias_apart_are_another_approximation(adapter):
 
 
 def by_definition(case):
-    """The Fisher of softmax outputs in plain loops: ``sum_{j<k} p_j p_k (J_j - J_k)(J_j - J_k)^T``, no difference
-    of probabilities in it; outputs and Jacobian by NumPy from the layers."""
+    """The Fisher of softmax outputs in plain loops, without a difference of probabilities.
+
+    ``sum_{j<k} p_j p_k (J_j - J_k)(J_j - J_k)^T``; outputs and Jacobian by NumPy from the layers.
+    """
     layers = [np.asarray(m) for m in case.problem().unpack(case.theta)]
     total = 0.0
     for x in case.x:

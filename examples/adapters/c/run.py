@@ -34,7 +34,11 @@ def main(program, vectors, results):
     cases = [case for case in manifest["cases"] if covered(case)]
     for case in cases:
         likelihood = case["likelihood"]
-        settings = [likelihood["name"], str(likelihood.get("variance", 1.0)), *map(str, case["network"]["sizes"])]
+        settings = [
+            likelihood["name"],
+            str(likelihood.get("variance", 1.0)),
+            *map(str, case["network"]["sizes"]),
+        ]
         result = Path(results) / f"{case['id']}.safetensors"
         subprocess.run([program, Path(vectors) / case["file"], result, *settings], check=True)
     return len(cases)
