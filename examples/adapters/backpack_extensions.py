@@ -1,7 +1,7 @@
 """BackPACK: score rows, diagonal and K-FAC's factors (KFLR), from extensions of the backward pass.
 
-It keeps the biases apart, so its factors are ours for layers without bias; and its losses are PyTorch's. From this
-directory: ``grng-ref check backpack_extensions:Categorical``
+It keeps the biases apart, so its factors are ours for layers without bias; and its losses are PyTorch's.
+From this directory: ``grng-ref check backpack_extensions:Categorical``
 """
 
 from __future__ import annotations

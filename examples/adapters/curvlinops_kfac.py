@@ -1,7 +1,8 @@
 """curvlinops: GGN, empirical Fisher, Hessian, and K-FAC with its damped inverses.
 
-Its losses are PyTorch's, which are means over examples *and* outputs except for the cross-entropy: one class for each
-loss, with what follows from that declared. From this directory: ``grng-ref check curvlinops_kfac:Categorical``
+Its losses are PyTorch's, which are means over examples *and* outputs except for the cross-entropy: one class for
+each loss, with what follows from that declared. From this directory:
+``grng-ref check curvlinops_kfac:Categorical``
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class Categorical:
     likelihood, loss_function = "categorical", torch.nn.CrossEntropyLoss
     joint = True  # a layer's weights and bias have one pair of factors, as here
     expected_failures = {
-        f"{case}/fisher": "curvlinops 3.0.1 loses the row of a class whose probability rounds to 1, by cancellation"
+        f"{case}/fisher": "curvlinops 3.0.1 cancels the share of a class whose probability rounds to 1"
         for case in ("saturated-categorical", "saturated-rkalman")
     }
 
