@@ -1,7 +1,7 @@
 """curvlinops: GGN, empirical Fisher, Hessian, and K-FAC with its damped inverses.
 
-Its losses are PyTorch's, which are means over examples *and* outputs except for the cross-entropy: one class for
-each loss, with what follows from that declared. From this directory:
+Its losses are PyTorch's, which are means over examples *and* outputs except for the cross-entropy: one class
+for each loss, with what follows from that declared. From this directory:
 ``grng-ref check curvlinops_kfac:Categorical``
 """
 
