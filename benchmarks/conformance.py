@@ -3,9 +3,11 @@
     python benchmarks/conformance.py alarms --cases 1000
     python benchmarks/conformance.py mutants [NAME ...]
     python benchmarks/conformance.py separation
+    python benchmarks/conformance.py speed
 
 `alarms`: an independent NumPy implementation on random cases, in float64 and float32. `mutants`: each planted
-defect of ``tests/meta``. `separation`: which pairs of hypotheses the cases of the mutants tell apart.
+defect of ``tests/meta``. `separation`: which pairs of hypotheses the shipped cases tell apart. `speed`: CPU
+time over the whole shipped set, right and broken.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ from plain_optimizers import Plain  # noqa: E402
 
 from grng_ref import NumericalError  # noqa: E402
 from grng_ref.testing import check  # noqa: E402
-from grng_ref.testing.conformance import separation  # noqa: E402
+from grng_ref.testing.conformance import HYPOTHESES, separation  # noqa: E402
+from grng_ref.testing.conformance.adapter import STAGE_NAMES  # noqa: E402
+from grng_ref.testing.vectors import load_cases  # noqa: E402
 
 
 def alarms(count: int) -> int:
@@ -76,12 +80,48 @@ def mutants(names: list[str]) -> int:
     return counts["missed"] + counts["wrong name"]
 
 
+class Stored:
+    """The stored values of the shipped cases, changed: an adapter that computes nothing itself."""
+
+    def __init__(self, cases, change):
+        self.cases, self.change = {case.id: case for case in cases}, change
+        for stage in STAGE_NAMES:
+            setattr(self, stage, lambda view, stage=stage: self.arrays(view.id, stage))
+
+    def arrays(self, case, stage):
+        """What a method of that name returns."""
+        stored = self.cases[case].expected
+        found = [self.change(stage, np.asarray(stored[k])) for k in stored if k.split(".")[0] == stage]
+        if stage == "factors":
+            return list(zip(found[::2], found[1::2], strict=True))
+        return found if stage in ("activations", "score_signals") else found[0]
+
+
+def speed() -> int:
+    """CPU time of checks over the whole shipped set; 1 where one takes a minute."""
+    cases, slowest = load_cases(), 0.0
+    changes = {
+        "right": lambda stage, a: a,
+        "gradient doubled": lambda stage, a: 2.0 * a if stage == "gradient" else a,
+        "every stage doubled": lambda stage, a: 2.0 * a,
+        "every stage off without a name": lambda stage, a: 1.37 * a + 0.01,
+    }
+    for name, change in changes.items():
+        start = time.process_time()
+        with np.errstate(all="ignore"):
+            report = check(Stored(cases, change), cases)
+        took = time.process_time() - start
+        slowest = max(slowest, took)
+        print(f"{took:5.1f} s  {report.run} checks  {name}: {report.diagnosis.status}", flush=True)
+    return int(slowest >= 60.0)
+
+
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("alarms", "mutants", "separation"))
+    parser.add_argument("what", choices=("alarms", "mutants", "separation", "speed"))
     parser.add_argument("names", nargs="*")
     parser.add_argument("--cases", type=int, default=1000)
     chosen = parser.parse_args()
@@ -89,10 +129,10 @@ def main() -> int:
         return int(alarms(chosen.cases) > 0)
     if chosen.what == "mutants":
         return int(mutants(chosen.names) > 0)
-    cases = list(
-        {case.id + repr(case.optimizer): case for group in groups().values() for case in group}.values()
-    )
-    apart, table = separation(cases)
+    if chosen.what == "speed":
+        return speed()
+    apart, table = separation(load_cases())
+    print(f"{apart.effective} of {len(HYPOTHESES)} hypotheses have an effect on the shipped cases")
     print(f"{apart.told_apart} of {apart.pairs} pairs of hypotheses that have an effect are told apart")
     for line in table:
         print("  not told apart: " + " = ".join(line))

@@ -179,6 +179,177 @@ def test_command(tmp_path, monkeypatch):
     assert run(build_app(), [*good, "--out", "r.pdf"]).exit_code == 2
 
 
+def test_example_of_the_docs_on_the_command_line_over_the_whole_set(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from grng_ref.cli import build_app
+
+    page = (Path(__file__).parents[2] / "docs" / "conformance.md").read_text(encoding="utf-8")
+    code = page.split("```{testcode}")[1].split("report = check")[0]
+    fixed = code.replace('/ case.likelihood["variance"]', '/ (len(case.x) * case.likelihood["variance"])')
+    assert fixed != code
+    (tmp_path / "summed_lines.py").write_text(code, encoding="utf-8")
+    (tmp_path / "mean_lines.py").write_text(fixed, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    wrong = CliRunner().invoke(build_app(), ["check", "summed_lines:MyLeastSquares", "--out", "r.json"])
+    record = json.loads((tmp_path / "r.json").read_text())
+    assert wrong.exit_code == 1
+    assert ["loss-sum"] in record["diagnosis"]["causes"]
+    assert record["counts"]["planned"] == len(load_cases())
+    assert 1 <= record["counts"]["run"] == record["counts"]["planned"] - record["counts"]["skipped"]
+    assert CliRunner().invoke(build_app(), ["check", "mean_lines:MyLeastSquares"]).exit_code == 0
+
+
+def test_parametrize_with_vectors(tmp_path):
+    """One test a case and stage: passed, failed, skipped, and a strict xfail for an expected failure."""
+    import subprocess
+
+    root = Path(__file__).parents[1]
+    (tmp_path / "test_mine.py").write_text(f"""
+import sys
+sys.path[:0] = [{str(root)!r}, {str(root / "meta")!r}]
+from conformance_cases import random_case
+from plain_optimizers import Plain
+from grng_ref.testing.conformance import parametrize_with_vectors
+
+class Mine(Plain):
+    expected_failures = {{"random-1/gradient": "known"}}
+    def loss(self, case):
+        return None
+
+@parametrize_with_vectors(
+    Mine("gradient over N"), [random_case(1), random_case(2)], stages=["outputs", "loss", "gradient"]
+)
+def test_stage(check):
+    assert check.ok, check.reason
+""")
+    line = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "-c", "/dev/null"]
+    done = subprocess.run([*line, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert "1 failed, 2 passed, 2 skipped, 1 xfailed" in done.stdout, done.stdout + done.stderr
+    assert "test_stage[random-2/gradient]" in done.stdout
+
+
+def test_a_lost_step_is_undecidable_the_steps_before_it_and_nan_are_not():
+    """random-298 diverges: float32 may give anything finite after its third step, and nothing else."""
+    case = random_case(298)
+    with np.errstate(over="ignore"):
+        good = check(Plain(dtype="float32"), [case], diagnose=False)
+    assert {one.stage: one.verdict for one in good.checks if one.verdict != "right"} == {
+        "parameters": "undecidable"
+    }
+
+    class Doubled(Plain):
+        row, factor = 1, 2.0
+
+        def parameters(self, case):
+            out = np.array(super().parameters(case))
+            out[self.row] *= self.factor
+            return out
+
+    for row, factor, verdict in ((0, 2, "wrong"), (1, -1, "wrong"), (1, 1.01, "wrong"), (2, np.nan, "wrong"),
+                                 (2, 2, "undecidable")):  # fmt: skip
+        Doubled.row, Doubled.factor = row, factor
+        with np.errstate(over="ignore"):
+            report = check(Doubled(dtype="float32"), [case], stages=["parameters"], diagnose=False)
+        assert report.checks[0].verdict == verdict, (row, factor)
+
+
+@pytest.mark.parametrize(
+    ("name", "factor", "verdict"),
+    [("small-variance", 2.0, "wrong"), ("small-variance", -1.0, "wrong"), ("small-variance", np.nan, "wrong"),
+     ("near-zero-damping", 1e4, "wrong"), ("near-zero-damping", np.nan, "wrong"),
+     ("near-zero-damping", 2.0, "undecidable")],
+)  # fmt: skip
+def test_a_wide_tolerance_still_sees_what_is_beyond_it(name, factor, verdict):
+    """float32: the smallest detectable defects of the two solves are about 0.1 and 70 of the norm."""
+    case = next(c for c in load_cases() if c.id == name)
+
+    class Off:
+        dtype = "float32"
+
+        def damped_solve(self, view):
+            return factor * case.expected["damped_solve"]
+
+    assert check(Off(), [case], diagnose=False).checks[0].verdict == verdict
+
+
+def test_backward_stable_and_accurate_solves():
+    """Planted by definition: M + E with |E| = 20 n eps |M|, and an error that only an inverse would have."""
+    case = next(c for c in load_cases() if c.id == "near-zero-damping")
+    first, v = Replay(case).first, case.v
+    M, eps = first.dense + case.damping * np.eye(len(v)), np.finfo(np.float64).eps
+    values, vectors = np.linalg.eigh(M)
+    x, low, high = case.expected["damped_solve"], vectors[:, 0], vectors[:, -1]
+    unit = len(v) * eps * values[-1]
+
+    class Solve:
+        def __init__(self, result):
+            self.result = result
+
+        def damped_solve(self, view):
+            return self.result
+
+    def one(result):
+        return check(Solve(result), [case], diagnose=False).checks[0]
+
+    backward = np.linalg.solve(M + 20 * unit * np.outer(low, x / np.linalg.norm(x)), v)
+    found = one(backward)
+    assert found.excess > 1.0
+    assert found.verdict == "right"
+    assert "backward stable: scaled residual" in found.reason
+    beyond = np.linalg.solve(M + 300 * unit * np.outer(low, x / np.linalg.norm(x)), v)
+    assert one(beyond).verdict == "wrong"
+    allowed = 64 * eps * values[-1] / values[0] ** 2 * np.linalg.norm(v)
+    found = one(x + 0.5 * allowed * high)
+    assert found.verdict == "accurate, not backward stable"
+    assert "scaled residual" in found.reason
+    assert one(x + 2.0 * allowed * high).verdict == "wrong"
+    assert one(2.0 * x).verdict == "wrong"
+
+
+def test_a_convention_relabels_only_what_it_explains():
+    """Layout named, one stage raises, one is wrong by more than the layout: these two stay wrong."""
+
+    class Mixed(Plain):
+        def outputs(self, case):
+            raise RuntimeError("no")
+
+        def hvp(self, case):
+            return 2.0 * super().hvp(case)
+
+    cases = [random_case(seed, "ngd", structure="full", damping_kind="exact") for seed in (1, 2)]
+    report = check(Mixed("bias first"), cases, stages=["outputs", "gradient", "fisher", "hvp"])
+    assert {"layout-bias-first", "hvp-alone-times-2"} in map(set, report.diagnosis.causes)
+    assert all("layout-bias-first" in cause for cause in report.diagnosis.causes)
+    verdicts = {(one.stage, one.verdict) for one in report.checks}
+    assert ("gradient", "right under another convention") in verdicts
+    assert {stage for stage, verdict in verdicts if verdict == "wrong"} == {"outputs", "hvp"}
+    assert not report.ok
+
+
+@pytest.mark.parametrize("factor", [2.0, 1.37])
+def test_a_broken_adapter_is_diagnosed_over_the_whole_set(factor):
+    """Every case's gradient is off: named where the factor has a name, and the work stays bounded."""
+    from time import process_time
+
+    cases = {case.id: case for case in load_cases()}
+
+    class Broken:
+        def loss(self, view):
+            return cases[view.id].expected["loss"]
+
+        def gradient(self, view):
+            return factor * cases[view.id].expected["gradient"]
+
+    start = process_time()
+    report = check(Broken(), cases.values())
+    assert report.counts["wrong"] == len(cases)
+    assert process_time() - start < 60.0
+    assert report.diagnosis.status == ("set" if factor == 2.0 else "none")
+    assert factor != 2.0 or ("gradient-alone-times-2",) in report.diagnosis.causes
+
+
 def test_separation_on_two_cases():
     """Hypotheses that differ only where a case does not look are grouped, others are told apart."""
     counts, alike = separation(

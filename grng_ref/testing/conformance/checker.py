@@ -11,9 +11,18 @@ import numpy as np
 from .adapter import STAGE_NAMES, CaseView, ResultFiles, settings_of, submitted
 from .conventions import declared_knobs
 from .diagnosis import diagnose as find_cause
-from .replay import Replay
 from .report import Check, Report
-from .verdicts import UNDECIDABLE, comparable, compare, forward_bound, sensitivity, tolerances
+from .verdicts import (
+    BACKWARD,
+    UNDECIDABLE,
+    comparable,
+    compare,
+    expected_arrays,
+    radius_of,
+    sensitivity,
+    solve_quality,
+    tolerances,
+)
 from .view import NotApplicable
 
 PICTURE = 70  # rows of the largest matrix whose errors are kept
@@ -89,19 +98,8 @@ def check(
             checks.append(replace(found, expected_failure=reason))
             if sent is not None:
                 submissions.append(Submission(case, stage, sent, found.verdict != "wrong"))
-    cause = find_cause(submissions if diagnose else [], dtype, knobs, cache)
-    if cause.convention:
-        checks = [
-            replace(
-                c,
-                verdict="right under another convention",
-                declared=False,
-                reason=f"not declared: {cause.sentence}",
-            )
-            if c.verdict == "wrong"
-            else c
-            for c in checks
-        ]
+    cause, conventional = find_cause(submissions if diagnose else [], dtype, knobs, cache)
+    checks = [_relabelled(one, cause, conventional) for one in checks]
     return Report(
         name or str(getattr(adapter, "name", type(adapter).__name__)),
         dtype,
@@ -113,20 +111,16 @@ def check(
     )
 
 
+def _relabelled(one: Check, cause: Any, conventional: frozenset[tuple[str, str]]) -> Check:
+    """A wrong stage that is equal to the reference under the named convention is said to be so."""
+    if one.verdict != "wrong" or (one.case, one.stage) not in conventional:
+        return one
+    reason = f"not declared: {cause.sentence}"
+    return replace(one, verdict="right under another convention", declared=False, reason=reason)
+
+
 def _offers(adapter: Any, stage: str) -> bool:
     return isinstance(adapter, ResultFiles) or callable(getattr(adapter, stage, None))
-
-
-def expected_arrays(case: Any, stage: str, knobs: Any) -> tuple[Any, ...]:
-    """The comparable expected arrays, under the declared conventions."""
-    plain = tuple(
-        np.asarray(case.expected[k], dtype=np.float64) for k in case.expected if k.split(".")[0] == stage
-    )
-    if knobs:
-        plain = Replay(case, knobs).stage(stage)
-    if stage == "loss":
-        plain = tuple(np.reshape(one, ()) for one in plain)
-    return comparable(stage, plain, case.x.shape[0])
 
 
 def _one(
@@ -156,7 +150,8 @@ def _one(
         return Check(case.id, stage, "skipped", "no tolerance could be derived for this case"), None
     found = []
     for index, (g, e) in enumerate(zip(got, expected, strict=True)):
-        found.append((compare(g, e, tolerances(s[index], dtype, _radius(case, stage, index, e))), index))
+        limit = tolerances(stage, e, s[index], dtype, radius_of(case, stage, index, e))
+        found.append((compare(g, e, limit), index))
     worst, index = max(found, key=lambda pair: pair[0].excess)
     detectable = max(one.detectable for one, _ in found)
     values: dict[str, Any] = {
@@ -168,20 +163,20 @@ def _one(
         "got": worst.got,
         "expected": worst.expected,
     }
-    bound = forward_bound(case, stage, got[0], expected[0], dtype) if not knobs else None
-    # A tolerance wider than the array: the case amplifies roundings beyond what perturbations can say.
-    lost = 1.0 < worst.detectable < np.inf
-    if worst.excess > 1.0 and not lost:
-        if bound is not None and bound[0]:
-            verdict, reason = (
-                "accurate, not backward stable",
-                f"scaled residual {bound[1]:.3g}, a solve has <= 30",
+    if worst.excess > 1.0:
+        quality = solve_quality(case, stage, got[0], expected[0], dtype) if not knobs else None
+        if quality is None or not (quality.backward or quality.inverse):
+            reason, errors = (
+                f"differs by {worst.excess:.3g} tolerances",
+                _picture(got[index], expected[index]),
             )
-            return Check(case.id, stage, verdict, reason, **values), raw
-        errors = _picture(got[index], expected[index])
-        return Check(
-            case.id, stage, "wrong", f"differs by {worst.excess:.3g} tolerances", errors=errors, **values
-        ), raw
+            return Check(case.id, stage, "wrong", reason, errors=errors, **values), raw
+        reason = f"scaled residual {quality.residual:.3g}, a backward stable solve has <= {BACKWARD:g}"
+        if not quality.backward:
+            return Check(case.id, stage, "accurate, not backward stable", reason, **values), raw
+        values["detectable"] = detectable = max(detectable, quality.detectable)
+        if detectable <= UNDECIDABLE:
+            return Check(case.id, stage, "right", f"backward stable: {reason}", **values), raw
     if detectable > UNDECIDABLE:
         reason = f"undecidable in {dtype}: smallest detectable defect {detectable:.2g}"
         return Check(case.id, stage, "undecidable", reason, **values), raw
@@ -197,12 +192,6 @@ def _changes(case: Any, stage: str, expected: Any, knobs: Any) -> bool:
         p.shape != e.shape or not np.allclose(p, e, rtol=1e-9, atol=0.0)
         for p, e in zip(plain, expected, strict=True)
     )
-
-
-def _radius(case: Any, stage: str, index: int, expected: Any) -> Any:
-    names = [k for k in case.expected if k.split(".")[0] == stage]
-    radius = case.radii.get(names[index]) if index < len(names) else None
-    return radius if radius is not None and np.shape(radius) == np.shape(expected) else None
 
 
 def _picture(got: Any, expected: Any) -> Any:

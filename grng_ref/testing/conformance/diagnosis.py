@@ -12,11 +12,12 @@ import numpy as np
 from .hypotheses import HYPOTHESES, Hypothesis
 from .replay import Replay
 from .report import Diagnosis
-from .verdicts import comparable, compare, sensitivity, tolerances
+from .verdicts import comparable, compare, expected_arrays, radius_of, sensitivity, tolerances
 from .view import NotApplicable
 
 _NEAR = 1e-2  # a relative difference beyond it is no matter of roundings; below it the tolerance decides
 _TRIALS = 3  # failing cases on which every hypothesis is tried, before the survivors meet all cases
+_PARTIAL = 8  # smallest failing cases of a stage on which it is explained by itself
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,11 @@ class Cause:
         return merged
 
 
+def _size(one: Any) -> int:
+    """How much work a submission is."""
+    return int(one.case.theta.shape[0] * one.case.steps)
+
+
 class _Judge:
     """Compares what was submitted with what a cause predicts."""
 
@@ -64,6 +70,18 @@ class _Judge:
         for one in sorted(submissions, key=lambda one: one.passed):  # what fails decides soonest
             self.by_case.setdefault(one.case.id, []).append(one)
         self._plain: dict[tuple[str, str], Any] = {}
+        ids = dict.fromkeys(one.case.id for one in submissions if not one.passed)
+        self.failing = sorted(ids, key=lambda name: _size(self.by_case[name][0]))
+        self._replays: dict[tuple[str, tuple[str, ...]], Replay] = {}
+
+    def _replay(self, case: Any, cause: Cause, knobs: Any) -> Replay:
+        """The replay of the cause, kept for single causes on the cases that are tried again and again."""
+        if len(cause.parts) > 1 or case.id not in self.failing[:_TRIALS]:
+            return Replay(case, knobs)
+        key = (case.id, cause.ids)
+        if key not in self._replays:
+            self._replays[key] = Replay(case, knobs)
+        return self._replays[key]
 
     def excess(self, cause: Cause, items: Sequence[Any], *, stop: bool = True) -> float:
         """The largest difference over tolerance on submissions of one case; inf where it cannot be."""
@@ -72,7 +90,7 @@ class _Judge:
             return np.inf
         case = items[0].case
         try:
-            replay = Replay(case, knobs)
+            replay = self._replay(case, cause, knobs)
         except NotApplicable:
             return np.inf
         worst = 0.0
@@ -97,14 +115,15 @@ class _Judge:
             eps = float(np.finfo(self.dtype).eps)
             return np.inf if not np.isfinite(away) or scale == 0.0 else away / (64.0 * eps * scale)
         if self._unchanged(case, stage, index, predicted):
-            knobs = self.declared
+            knobs, predicted = self.declared, expected_arrays(case, stage, self.declared)[index]
         try:
             s = sensitivity(case, stage, self.dtype, knobs, self.cache)
         except (ValueError, ZeroDivisionError, OverflowError):
             s = None
         if s is None:
             return np.inf
-        return compare(got, predicted, tolerances(s[index], self.dtype)).excess
+        radius = radius_of(case, stage, index, predicted)
+        return compare(got, predicted, tolerances(stage, predicted, s[index], self.dtype, radius)).excess
 
     def _unchanged(self, case: Any, stage: str, index: int, predicted: Any) -> bool:
         """Whether the cause leaves this array alone, so that its tolerance is known already."""
@@ -124,20 +143,22 @@ class _Judge:
         return worst
 
 
-def diagnose(submissions: Sequence[Any], dtype: str, declared: Mapping[str, Any], cache: Any) -> Diagnosis:
+def diagnose(
+    submissions: Sequence[Any], dtype: str, declared: Mapping[str, Any], cache: Any
+) -> tuple[Diagnosis, frozenset[tuple[str, str]]]:
     """The cause of the failures, the set of causes that the data cannot tell apart, or that none fits.
+
+    Beside it the pairs (case, stage) of failures that a *convention* explains, where that is named or a part
+    of every pair that fits.
 
     A cause must give every submitted array of every case, those that passed included, within the tolerance
     of the changed computation. Single changes are tried first, then pairs.
     """
     failing = [one for one in submissions if not one.passed]
     if not failing:
-        return Diagnosis("nothing to explain", "nothing is wrong")
+        return Diagnosis("nothing to explain", "nothing is wrong"), frozenset()
     judge = _Judge(submissions, dtype, declared, cache)
-    ids = list(dict.fromkeys(one.case.id for one in failing))
-    sizes = {name: judge.by_case[name][0].case for name in ids}
-    ids.sort(key=lambda name: sizes[name].theta.shape[0] * sizes[name].steps)
-    trials = [judge.by_case[name] for name in ids[:_TRIALS]]
+    trials = [judge.by_case[name] for name in judge.failing[:_TRIALS]]
 
     scores: list[tuple[float, Cause]] = []
     for hypothesis in HYPOTHESES:
@@ -150,11 +171,18 @@ def diagnose(submissions: Sequence[Any], dtype: str, declared: Mapping[str, Any]
         fits, more = _survivors(judge, pairs, trials)
         rest += more
     if fits:
-        return _named(fits, rest)
+        return _named(fits, rest), _conventional(judge, [cause for _, cause in fits], failing)
     precision = _precision(failing, submissions, dtype, declared, cache)
-    if precision is not None:
-        return precision
-    return _unexplained(judge, failing, rest)
+    return precision or _unexplained(judge, failing, rest), frozenset()
+
+
+def _conventional(judge: _Judge, fits: Sequence[Cause], failing: Sequence[Any]) -> frozenset[tuple[str, str]]:
+    """The failures that the conventions among the causes explain without the errors among them."""
+    if all(cause.convention for cause in fits):
+        return frozenset((one.case.id, one.stage) for one in failing)
+    part = Cause(tuple(h for h in fits[0].parts if h.convention and all(h in c.parts for c in fits)))
+    explained = [one for one in failing if part.parts and judge.excess(part, [one]) <= 1.0]
+    return frozenset((one.case.id, one.stage) for one in explained)
 
 
 def _survivors(
@@ -262,7 +290,8 @@ def _precision(failing: Any, submissions: Any, dtype: str, declared: Any, cache:
                 return None
             if away > 0.0:  # inputs that a lower precision holds exactly say nothing
                 ratios.append(away / width)
-        representable += [bool(np.all(r.astype(np.float32) == r)) for r in item.raw]
+        with np.errstate(over="ignore"):
+            representable += [bool(np.all(r.astype(np.float32) == r)) for r in item.raw]
     for name, eps in _PRECISIONS:
         if eps <= 4.0 * own:
             continue
@@ -279,15 +308,13 @@ def _unexplained(judge: _Judge, failing: Sequence[Any], rest: Any) -> Diagnosis:
     """None fits everything; what explains single stages by itself is said as such."""
     partial = []
     for stage in dict.fromkeys(one.stage for one in failing):
-        items = [one for one in failing if one.stage == stage]
-        alone = [
-            cause
-            for cause in (Cause((h,)) for h in HYPOTHESES)
-            if judge.excess(cause, items[:1]) <= 1.0
-            and all(judge.excess(cause, [one]) <= 1.0 for one in items)
-        ]
+        every = sorted((one for one in failing if one.stage == stage), key=_size)
+        alone = [Cause((h,)) for h in HYPOTHESES]
+        for one in every[:_PARTIAL]:
+            alone = [cause for cause in alone if judge.excess(cause, [one]) <= 1.0]
         if alone:
-            partial.append(f"{stage} alone: " + " | ".join(cause.sentence for cause in alone))
+            where = "" if len(every) <= _PARTIAL else f" (in the {_PARTIAL} smallest of {len(every)} cases)"
+            partial.append(f"{stage} alone{where}: " + " | ".join(cause.sentence for cause in alone))
     finite = sorted((pair for pair in rest if np.isfinite(pair[0])), key=lambda pair: pair[0])
     nearest = f"; the nearest is {' + '.join(finite[0][1].ids)}" if finite else ""
     return Diagnosis(

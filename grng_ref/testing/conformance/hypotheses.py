@@ -314,6 +314,8 @@ def _table() -> tuple[Hypothesis, ...]:
         belief="other projection",
     )
     for stage in (
+        "gradient",
+        "fisher",
         "curvature_product",
         "damped_solve",
         "hvp",
@@ -323,7 +325,7 @@ def _table() -> tuple[Hypothesis, ...]:
     ):
         for factor in ("N", "1/N", "2", "1/2", "K", "1/K", "-1"):
             add(
-                f"{stage}-times-{factor}",
+                f"{stage}-alone-times-{factor}",
                 f"{stage} alone is {factor} times what it should be",
                 stage__scale={stage: factor},
             )

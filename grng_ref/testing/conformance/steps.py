@@ -49,18 +49,18 @@ def damped_solve(view: View, C: Any, v: Any, a: float, kind: str, knobs: Knobs, 
 def _solve_dense(C: Any, v: Any, a: float, knobs: Knobs, noise: Noise) -> Any:
     n = C.shape[0]
     added = np.diag(np.diag(C)) * a if knobs.get("damping_place") == "multiplicative" else a * np.eye(n)
-    if knobs.get("null_space") == "dropped":
-        values, vectors = np.linalg.eigh(C)
-        kept = values > _RANK * max(values[-1], 1e-300)
-        part = vectors[:, kept]
-        return part @ ((part.T @ v) / (values[kept] + a))
-    if a == 0.0:
-        values, vectors = np.linalg.eigh(C)
-        kept = values > _RANK * max(values[-1], 1e-300)
-        if not np.any(kept):
-            return np.zeros_like(v)
-        return vectors[:, kept] @ ((vectors[:, kept].T @ noise.entries(v)) / values[kept])
+    if knobs.get("null_space") == "dropped" or a == 0.0:
+        return _solve_in_range(C, v, a, noise)
     return noise.entries(np.linalg.solve(noise.symmetric(C + added), noise.entries(v)))
+
+
+def _solve_in_range(C: Any, v: Any, a: float, noise: Noise) -> Any:
+    """The solve on the range of C alone. Its rank is that of C, before roundings turn the range."""
+    values = np.linalg.eigvalsh(C)
+    kept = values > _RANK * max(values[-1], 1e-300)
+    values, vectors = np.linalg.eigh(noise.symmetric(C))
+    part = vectors[:, kept]
+    return noise.entries(part @ ((part.T @ noise.entries(v)) / (values[kept] + a)))
 
 
 def _solve_factored(view: View, C: Any, v: Any, a: float, how: str, knobs: Knobs, noise: Noise) -> Any:

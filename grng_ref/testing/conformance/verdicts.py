@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ...solvers import ACCEPTED_RESIDUAL
 from .noise import Noise
 from .replay import Replay
 from .view import Knobs, NotApplicable
@@ -28,6 +29,16 @@ DIRECTIONS = 6
 UNDECIDABLE = 0.01
 """A passed comparison that would not have seen a relative error of one per cent decides nothing."""
 
+LOST = 0.5
+"""A step that one rounding of everything moves by this share of its norm is not determined by the inputs."""
+
+BACKWARD = ACCEPTED_RESIDUAL
+"""Scaled residuals up to here are those of a backward stable solve: the threshold of LAPACK's tests."""
+
+DETERMINED = 0.1
+"""Beyond this relative error a bound for stable solves or inverses says nothing: the tolerance decides."""
+
+_STEPS = ("parameters", "belief_mean")  # stages whose first axis runs over the steps
 _STEP = {"float64": 2.0**-36, "float32": 2.0**-23}  # float64: far over its own roundings, still linear
 VERDICTS = (
     "right",
@@ -49,6 +60,18 @@ def comparable(stage: str, arrays: tuple[Any, ...], examples: int) -> tuple[Any,
     if stage == "factors":
         return tuple(np.kron(arrays[i + 1], arrays[i]) for i in range(0, len(arrays), 2))
     return arrays
+
+
+def expected_arrays(case: Any, stage: str, knobs: Any) -> tuple[Any, ...]:
+    """The comparable expected arrays, under the declared conventions."""
+    plain = tuple(
+        np.asarray(case.expected[k], dtype=np.float64) for k in case.expected if k.split(".")[0] == stage
+    )
+    if knobs:
+        plain = Replay(case, knobs).stage(stage)
+    if stage == "loss":
+        plain = tuple(np.reshape(one, ()) for one in plain)
+    return comparable(stage, plain, case.x.shape[0])
 
 
 def sensitivity(
@@ -77,12 +100,33 @@ def _key(knobs: Knobs) -> str:
     return repr(sorted(knobs.items(), key=lambda item: item[0]))
 
 
-def tolerances(s: Any, dtype: str, radius: Any = None) -> Any:
-    """The tolerance of every entry from the sensitivities."""
+def tolerances(stage: str, expected: Any, s: Any, dtype: str, radius: Any = None) -> Any:
+    """The tolerance of every entry from the sensitivities; inf in steps that roundings have destroyed.
+
+    Steps are judged one by one. A step after the first is *lost*, and all that follow it, where a single
+    relative rounding of every quantity moves it by half of its norm or more: the run is then beyond the
+    linear regime in which a tolerance means something, and any finite value may come out.
+    """
     eps = float(np.finfo(dtype).eps)
-    rms = float(np.sqrt(np.mean(s**2))) if s.size else 0.0
+    stepwise = stage in _STEPS and s.ndim == 2
+    rms = np.sqrt(np.mean(s**2, axis=-1 if stepwise else None, keepdims=True)) if s.size else 0.0
     limit = FACTOR * eps * (s + FLOOR * rms)
+    if stepwise:
+        moved = eps * np.linalg.norm(s, axis=1)
+        lost = moved >= LOST * np.linalg.norm(expected, axis=1)
+        lost[0] = False
+        limit = np.where(np.logical_or.accumulate(lost)[:, None], np.inf, limit)
     return limit if radius is None else limit + radius
+
+
+def radius_of(case: Any, stage: str, index: int, array: Any) -> Any:
+    """The certified radius of the expected value, for an array in its place scaled by the norms; or None."""
+    names = [key for key in case.expected if key.split(".")[0] == stage]
+    radius = case.radii.get(names[index]) if index < len(names) else None
+    if radius is None or np.shape(radius) != np.shape(array):
+        return None
+    norm = float(np.linalg.norm(case.expected[names[index]]))
+    return radius * (float(np.linalg.norm(array)) / norm) if norm > 0.0 else radius
 
 
 @dataclass(frozen=True)
@@ -127,22 +171,41 @@ def _over(top: float, bottom: float) -> float:
     return top / bottom if bottom > 0.0 and math.isfinite(top) else math.inf
 
 
-def forward_bound(case: Any, stage: str, got: Any, expected: Any, dtype: str) -> tuple[bool, float] | None:
-    """For a damped solve: whether its error is that of a solve through an inverse, and its scaled residual.
+@dataclass(frozen=True)
+class SolveQuality:
+    """A damped solve against its own system ``M x = v``."""
 
-    An explicit inverse has a forward error of ``eps |M| |M^-1| |M^-1| |v|`` where a stable solver has
-    ``eps |M| |M^-1| |x|``; its residual over ``|M| |x| n eps`` may exceed the 30 that LAPACK's tests accept.
+    residual: float  #: ``|v - M x| / (n eps |M| |x|)``
+    detectable: float  #: relative errors up to here a backward stable solve may have
+    backward: bool  #: the residual is that of a stable solver, at most `BACKWARD`, and this says something
+    inverse: bool  #: the error is at most `FACTOR` times that of an inverse, ``eps |M| |M^-1|^2 |v|``
+
+
+def solve_quality(case: Any, stage: str, got: Any, expected: Any, dtype: str) -> SolveQuality | None:
+    """How good a solve with exact damping is as a solution, whatever its distance from the expected one.
+
+    A backward stable solver has a forward error up to ``eps n cond(M) |x|`` and a small residual; an explicit
+    inverse has an error up to ``eps |M| |M^-1|^2 |v|``, and its residual may be large.
     """
-    if stage != "damped_solve":
+    if stage != "damped_solve" or not np.all(np.isfinite(got)):
         return None
     run = Replay(case)
-    kind = case.optimizer.get("damping_kind") or "exact"
-    if kind != "exact" or run.first.structure == "tridiagonal_kfac":
+    exact = case.optimizer["name"] != "kfac" and (case.optimizer.get("damping_kind") or "exact") == "exact"
+    if not exact or run.first.structure == "tridiagonal_kfac":
         return None
     M = run.first.dense + case.optimizer["damping"] * np.eye(run.theta.shape[0])
     eps, n = float(np.finfo(dtype).eps), M.shape[0]
-    inverse = 1.0 / float(np.linalg.eigvalsh(M)[0])
-    size, v = float(np.linalg.norm(M, 2)), float(np.linalg.norm(run.v))
-    allowed = FACTOR * eps * size * inverse * inverse * v
-    residual = float(np.linalg.norm(run.v - M @ got)) / (size * float(np.linalg.norm(got)) * n * eps)
-    return bool(np.linalg.norm(got - expected) <= allowed < 0.1 * np.linalg.norm(expected)), residual
+    values = np.linalg.eigvalsh(M)
+    if values[0] <= 0.0:
+        return None
+    size, inverse = float(values[-1]), 1.0 / float(values[0])
+    allowed = FACTOR * eps * size * inverse**2 * float(np.linalg.norm(run.v))
+    scale = n * eps * size * float(np.linalg.norm(got))
+    residual = _over(float(np.linalg.norm(run.v - M @ got)), scale)
+    detectable = BACKWARD * n * eps * size * inverse
+    return SolveQuality(
+        residual,
+        detectable,
+        residual <= BACKWARD and detectable < DETERMINED,
+        bool(np.linalg.norm(got - expected) <= allowed < DETERMINED * np.linalg.norm(expected)),
+    )
