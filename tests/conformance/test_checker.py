@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from grng_ref.reports import conformance_html, conformance_markdown, write_confo
 from grng_ref.testing import check
 from grng_ref.testing.conformance import HYPOTHESES, ResultFiles, separation
 from grng_ref.testing.conformance.replay import Replay
-from grng_ref.testing.vectors import load_cases
+from grng_ref.testing.vectors import load_cases, reference
 
 CASES = [random_case(seed) for seed in range(24)]
 QUICK = ("sum everywhere", "bias first", "G over N^2", "no pi", "rho half", "gain before the update",
@@ -356,3 +357,35 @@ def test_separation_on_two_cases():
     )
     assert counts.told_apart > 0.98 * counts.pairs
     assert not any({"damping-twice", "damping-half"} <= set(group) for group in alike)
+
+
+@pytest.mark.parametrize(("loss", "scale"), [("mean over outputs", 2 / 3), ("sum", 10)])
+def test_declared_scales_are_multiplied(loss, scale):
+    """As PyTorch's MSELoss has them; the half alone, or the mean alone, is told apart with three outputs."""
+
+    class Whole:
+        def __init__(self, conventions):
+            self.conventions = conventions
+
+        def gradient(self, case):
+            ((W, b),) = case.layers
+            error = case.x @ W.T + b - case.y
+            return [(scale / 5 * error.T @ case.x, scale / 5 * error.sum(axis=0))]
+
+    rng = np.random.default_rng(3)
+    base = next(c for c in load_cases() if c.id == "one-layer")
+    case = dataclasses.replace(
+        base,
+        network={**base.network, "sizes": [2, 3]},
+        inputs={
+            "theta": rng.standard_normal(9),
+            "x": rng.standard_normal((5, 2)),
+            "y": rng.standard_normal((5, 3)),
+            "v": rng.standard_normal(9),
+        },
+    )
+    case = dataclasses.replace(case, expected=reference(case), radii={}, reasons={})
+    (one,) = check(Whole({"loss": loss, "squared error": "whole"}), [case], stages=["gradient"]).checks
+    assert one.ok, one
+    for part in ({"loss": loss}, {"squared error": "whole"}):
+        assert not check(Whole(part), [case], stages=["gradient"], diagnose=False).ok

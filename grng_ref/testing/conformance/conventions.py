@@ -21,6 +21,7 @@ VOCABULARY: dict[str, dict[str, dict[str, Any]]] = {
     "fisher": {
         "mean": {},
         "sum": {"fisher.scale": "N"},
+        "1/N": {"fisher.scale": "1/N"},
         "mean over outputs": {"fisher.scale": "1/K"},
         "2/K": {"fisher.scale": "2/K"},
     },
@@ -57,5 +58,8 @@ def declared_knobs(conventions: Mapping[str, Any]) -> dict[str, Any]:
         if value not in VOCABULARY[name]:
             known = ", ".join(map(repr, VOCABULARY[name]))
             raise ValueError(f"conventions[{name!r}] must be one of {known}, got {value!r}")
-        knobs |= VOCABULARY[name][value]
+        for knob, change in VOCABULARY[name][value].items():
+            # Scales are multiplied: PyTorch's MSELoss has no half, and is a mean over outputs.
+            both = knob in knobs and knob.endswith(".scale")
+            knobs[knob] = f"{knobs[knob]} * {change}" if both else change
     return knobs

@@ -178,7 +178,7 @@ class View:
     def scale(self, name: str) -> float:
         """The factor that a change puts on a quantity."""
         n, k = self.outputs.shape
-        return SCALES[self.knobs.get(name, "1")](n, k)
+        return math.prod(SCALES[factor](n, k) for factor in self.knobs.get(name, "1").split(" * "))
 
     @cached_property
     def outputs(self) -> Any:
