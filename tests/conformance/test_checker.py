@@ -20,6 +20,7 @@ from grng_ref.reports import conformance_html, conformance_markdown, write_confo
 from grng_ref.testing import check
 from grng_ref.testing.conformance import HYPOTHESES, ResultFiles, separation
 from grng_ref.testing.conformance.replay import Replay
+from grng_ref.testing.conformance.view import NotApplicable
 from grng_ref.testing.vectors import load_cases, reference
 
 CASES = [random_case(seed) for seed in range(24)]
@@ -348,6 +349,13 @@ def test_a_broken_adapter_is_diagnosed_over_the_whole_set(factor):
     assert process_time() - start < 60.0
     assert report.diagnosis.status == ("set" if factor == 2.0 else "none")
     assert factor != 2.0 or ("gradient-alone-times-2",) in report.diagnosis.causes
+
+
+def test_a_cause_whose_solve_is_refused_does_not_end_the_diagnosis():
+    """Damping zero is outside of the range of a block-tridiagonal structure: no cause, and no exception."""
+    case = next(c for c in load_cases() if c.id == "tridiagonal-kfac-expected")
+    with pytest.raises(NotApplicable):
+        Replay(case, {"damping": "none"}).stage("damped_solve")
 
 
 def test_separation_on_two_cases():

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ...arrays import NumericalError
 from . import kalman, layouts, steps
 from .noise import Noise, Silence
 from .view import SCALES, Knobs, NotApplicable, View, perturbed
@@ -64,7 +65,7 @@ class Replay:
         with np.errstate(all="ignore"):
             try:
                 arrays = getattr(self, f"_{name}")()
-            except np.linalg.LinAlgError:
+            except (np.linalg.LinAlgError, NumericalError):
                 raise NotApplicable from None
         arrays = tuple(np.asarray(a, dtype=np.float64) for a in arrays)
         if name in self.knobs.get("stage.scale", {}):
