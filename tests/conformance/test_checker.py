@@ -352,10 +352,14 @@ def test_a_broken_adapter_is_diagnosed_over_the_whole_set(factor):
 
 
 def test_a_cause_whose_solve_is_refused_does_not_end_the_diagnosis():
-    """Damping zero is outside of the range of a block-tridiagonal structure: no cause, and no exception."""
-    case = next(c for c in load_cases() if c.id == "tridiagonal-kfac-expected")
-    with pytest.raises(NotApplicable):
-        Replay(case, {"damping": "none"}).stage("damped_solve")
+    """Damping zero is outside of the range of some structures: no cause, and no other exception."""
+    refused = 0
+    for case in (c for c in load_cases() if "damped_solve" in c.stages):
+        try:
+            Replay(case, {"damping": "none"}).stage("damped_solve")
+        except NotApplicable:
+            refused += 1
+    assert refused > 0
 
 
 def test_separation_on_two_cases():
