@@ -10,6 +10,8 @@ from support import Backend, tolerance
 
 import grng_ref as gr
 
+pytestmark = pytest.mark.slow
+
 S2 = 0.3
 
 

@@ -23,6 +23,8 @@ from grng_ref.testing.conformance.replay import Replay
 from grng_ref.testing.conformance.view import NotApplicable
 from grng_ref.testing.vectors import load_cases, reference
 
+pytestmark = pytest.mark.slow
+
 CASES = [random_case(seed) for seed in range(24)]
 QUICK = ("sum everywhere", "bias first", "G over N^2", "no pi", "rho half", "gain before the update",
          "process noise dropped", "EMA uncorrected", "eps inside", "float32 inside")  # fmt: skip

@@ -14,6 +14,8 @@ import grng_ref as gr
 from grng_ref.optimizers import NaturalGradient, NaturalState, Sophia
 from grng_ref.testing import check_optimizer, optimizers
 
+pytestmark = pytest.mark.slow
+
 
 def kfac(problem):
     return gr.ngd(problem, lr=0.5, damping=0.1, structure="kfac", kind="monte_carlo", seed=3)

@@ -21,6 +21,8 @@ from grng_ref.curvature import (
 )
 from grng_ref.testing import check_curvature, curvatures
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Planted:

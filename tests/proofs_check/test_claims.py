@@ -34,11 +34,12 @@ def failures(run=None, only=()):
     return {one.claim.id: (one.problems, one.error) for one in result.results if not one.ok}
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
 def test_the_suite_is_as_expected(dtype):
     assert failures(Run(dtype=dtype)) == {}
 
 
+@pytest.mark.slow
 def test_the_suite_is_as_expected_on_a_foreign_device():
     # the claims that take seconds in a library without shortcuts to LAPACK stay out
     cheap = (
@@ -279,6 +280,7 @@ PLANTED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda one: one.__name__)
 def test_planted_errors_are_caught(plant, monkeypatch):
     assert_caught(plant, PLANTED[plant], monkeypatch)

@@ -22,6 +22,8 @@ from proofs_check.claims import (
     unified_rate,
 )
 
+pytestmark = pytest.mark.slow
+
 # the modules: the packages export functions of the same name
 NATURAL = importlib.import_module("grng_ref.optimizers.natural")
 RKALMAN = importlib.import_module("grng_ref.optimizers.rkalman")

@@ -13,6 +13,8 @@ import grng_ref as gr
 from grng_ref.beliefs import DiagonalBelief, FullBelief, LowRankBelief, full_belief, observation
 from grng_ref.beliefs.covariance_forms import CovarianceBelief, JosephBelief
 
+pytestmark = pytest.mark.slow
+
 # the modules: the packages export functions of the same name
 RKALMAN = importlib.import_module("grng_ref.optimizers.rkalman")
 BLOCK_DIAGONAL = importlib.import_module("grng_ref.beliefs.block_diagonal")

@@ -15,6 +15,8 @@ from proofs_check import convergence
 from proofs_check.claims import secant
 from proofs_check.convergence import Point, secant_constants
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "theory_figures.py"
 
 
