@@ -50,17 +50,20 @@ def register(app: typer.Typer) -> None:
         if ((again or report) and (quick or data or given)) or (again and report):
             _refuse("--from and --report take the stored protocol: no other option but --jobs and --out")
         try:
-            result = _read(report) if report else _run(_protocol(again, quick, data, given), jobs)
+            before = _read(again) if again else None  # now: --out may name the same file
+            result = _read(report) if report else _run(_protocol(before, quick, data, given), jobs)
         except (TypeError, ValueError, KeyError, OSError, ModuleNotFoundError, BackendError) as error:
             _refuse(str(error))
-        raise typer.Exit(_finish(result, again, out or []))
+        raise typer.Exit(_finish(result, before, out or []))
 
 
-def _protocol(again: Path | None, quick: bool, data: list[str] | None, given: dict[str, Any]) -> Any:
+def _protocol(
+    before: dict[str, Any] | None, quick: bool, data: list[str] | None, given: dict[str, Any]
+) -> Any:
     from grng_ref.training.studies import QUICK_PROTOCOL, Protocol
 
-    if again is not None:
-        return Protocol.of(_read(again)["protocol"])
+    if before is not None:
+        return Protocol.of(before["protocol"])
     protocol = dataclasses.replace(QUICK_PROTOCOL if quick else Protocol(), **given)
     if data:
         known = {plan.name: plan for plan in protocol.plans}
@@ -90,7 +93,7 @@ def _read(path: Path) -> dict[str, Any]:
     return result
 
 
-def _finish(result: dict[str, Any], again: Path | None, out: list[Path]) -> int:
+def _finish(result: dict[str, Any], before: dict[str, Any] | None, out: list[Path]) -> int:
     from grng_ref.reports import study_html, study_lines, study_markdown
 
     print("\n".join(study_lines(result)))
@@ -102,11 +105,11 @@ def _finish(result: dict[str, Any], again: Path | None, out: list[Path]) -> int:
     for path in out:
         path.write_text(write[path.suffix](result), encoding="utf-8")
     status = 1 if result["audit"] else 0
-    if again is not None:
+    if before is not None:
         from grng_ref.training.studies import differences
 
-        found = differences(_read(again), result)
-        print(f"losses bit-identical to {again}: {'yes' if not found else f'no, {len(found)} runs differ'}")
+        found = differences(before, result)
+        print(f"losses bit-identical to the stored: {'yes' if not found else f'no, {len(found)} runs differ'}")
         status = 1 if found else status
     return status
 

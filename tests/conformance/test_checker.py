@@ -403,3 +403,43 @@ def test_declared_scales_are_multiplied(loss, scale):
     assert one.ok, one
     for part in ({"loss": loss}, {"squared error": "whole"}):
         assert not check(Whole(part), [case], stages=["gradient"], diagnose=False).ok
+
+
+class InPlace:
+    """Centres x where it stands, and then has the loss of that x."""
+
+    library, dtype = "numpy", "float64"
+
+    def loss(self, case):
+        case.x -= case.x.mean(axis=0) + 1.0
+        return self.outputs(case)
+
+    def outputs(self, case):
+        ((W, b),) = case.layers
+        return case.x @ W.T + b
+
+
+def test_an_adapter_that_works_in_place_changes_no_case():
+    case = next(one for one in load_cases() if one.id == "one-layer")
+    before = case.x.copy()
+    report = check(InPlace(), [case], diagnose=False)
+    verdicts = {one.stage: one.verdict for one in report.checks}
+    assert verdicts == {"outputs": "right", "loss": "wrong"}
+    assert np.array_equal(case.x, before)
+
+
+def test_small_errors_that_are_no_roundings_are_not_called_float32():
+    """A finite difference in float64 errs by as much as float32: the set says so."""
+    cases = [one for one in load_cases() if one.id.startswith("ring-")]
+
+    class Difference:
+        def gradient(self, case):
+            problem = case._case.problem()
+            loss = lambda theta: float(problem.loss(theta, case.x, case.y))  # noqa: E731
+            at = loss(case.theta)
+            steps = 1e-8 * np.eye(case.theta.size)
+            return np.array([(loss(case.theta + h) - at) / 1e-8 for h in steps])
+
+    diagnosis = check(Difference(), cases).diagnosis
+    assert diagnosis.status in ("set", "none")
+    assert diagnosis.status == "none" or ("finite-difference",) in diagnosis.causes

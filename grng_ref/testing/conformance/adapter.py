@@ -40,7 +40,8 @@ class CaseView:
         ]
 
     def _put(self, array: Any) -> Any:
-        return None if array is None else asarray(np.asarray(array), backend=self._library, dtype=self._dtype)
+        """A copy: an adapter that works in place must not change the case that it is judged by."""
+        return None if array is None else asarray(np.array(array), backend=self._library, dtype=self._dtype)
 
     def batch(self, step: int) -> Any:
         """What a step sees."""

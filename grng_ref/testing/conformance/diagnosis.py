@@ -298,9 +298,14 @@ def _precision(failing: Any, submissions: Any, dtype: str, declared: Any, cache:
         typical = float(np.median(ratios))
         if len(ratios) >= 5 and max(ratios) <= 64.0 * eps and eps / 64.0 <= typical <= 8.0 * eps:
             stored = name == "float32" and all(representable)
-            words = f"{name} inside: the errors are {typical / eps:.2g} roundings of {name}"
-            words += ", and every value is a float32 number" if stored else ""
-            return Diagnosis("named", words, ((f"precision-{name.lower()}",),), max(ratios) / (64.0 * eps))
+            size = f"the errors are {typical / eps:.2g} roundings of {name}"
+            precision, after = (f"precision-{name.lower()}",), max(ratios) / (64.0 * eps)
+            if stored:
+                words = f"{name} inside: {size}, and every value is a float32 number"
+                return Diagnosis("named", words, (precision,), after)
+            # the size alone does not tell roundings from other small errors
+            words = f"one of 2 that these data cannot tell apart: {name} inside | a finite difference; {size}"
+            return Diagnosis("set", words, (precision, ("finite-difference",)), after)
     return None
 
 

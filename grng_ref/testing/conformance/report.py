@@ -93,8 +93,9 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether something was run, everything is as it should be, and every convention used is declared."""
-        return self.run > 0 and all(check.ok for check in self.checks)
+        """Whether something was decided, everything is as it should be, and every convention used is declared."""
+        decided = any(check.verdict not in ("skipped", "undecidable") for check in self.checks)
+        return decided and all(check.ok for check in self.checks)
 
     @property
     def first(self) -> Check | None:
