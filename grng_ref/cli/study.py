@@ -109,7 +109,9 @@ def _finish(result: dict[str, Any], before: dict[str, Any] | None, out: list[Pat
         from grng_ref.training.studies import differences
 
         found = differences(before, result)
-        print(f"losses bit-identical to the stored: {'yes' if not found else f'no, {len(found)} runs differ'}")
+        print(
+            f"losses bit-identical to the stored: {'yes' if not found else f'no, {len(found)} runs differ'}"
+        )
         status = 1 if found else status
     return status
 

@@ -56,6 +56,12 @@ class _View:
         """Names of the entries of a group that ran on a data set."""
         return [n for n, e in self.entries.items() if e["group"] == group and (data, n) in self.runs]
 
+    def rivals(self, data: str) -> list[str]:
+        """The baselines that should have run: one that failed in tuning has no runs, and is not left out."""
+        plans = [plan for plan in self.result["protocol"].get("plans", ()) if plan["name"] == data]
+        without = {name for plan in plans for name in plan["without"]}
+        return [n for n, e in self.entries.items() if e["group"] == "baseline" and n not in without]
+
     def tuned(self, data: str, name: str) -> Run | None:
         """The chosen trial."""
         tried = [t for t in self.result["tuning"] if t["data"] == data and t["entry"] == name]
@@ -84,7 +90,7 @@ class _View:
 
     def answers(self, data: str) -> list[dict[str, Any]]:
         """A word for each family and question."""
-        rivals = self.group(data, "baseline")
+        rivals = self.rivals(data)
         families = dict.fromkeys(self.entries[n]["family"] for n in self.group(data, "regularized"))
         found = []
         for family in families:
@@ -127,8 +133,8 @@ class _View:
         own = [measure(run) for run in self.runs[data, champion]]
         intervals, against, complete = [], [], []
         for rival in rivals:
-            other = [measure(run) for run in self.runs[data, rival]]
-            interval = _paired(own, other, confidence, ratio=ratio)
+            other = [measure(run) for run in self.runs.get((data, rival), [])]
+            interval = _paired(own, other, confidence, ratio=ratio) if other else None
             if interval is not None:
                 intervals.append(interval)
                 complete.append(all(good for _, good in other))

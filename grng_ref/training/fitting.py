@@ -25,7 +25,7 @@ from .checkpoints import Position, read_checkpoint, remove_leftovers, write_chec
 from .cost import gradient_evaluations, passes_of_step
 from .evaluation import alignment, evaluate, is_zero
 from .identity import describe, describe_arrays, digest
-from .records import SCHEMA, Record, RecordFile, cut_back
+from .records import SCHEMA, Record, RecordFile, check_ours, cut_back
 from .signals import stop_wishes
 
 
@@ -328,6 +328,8 @@ def _start(
                 )
             steps = [step for step in range(at.step + 1) if run.recorded(step)]
             return at, cut_back(files.records, steps)
+        if files.records is not None and files.records.exists():
+            check_ours(files.records)  # killed before its first checkpoint: begins again
     own = row_major_copy(theta)
     return Position(own, run.optimizer.init(own), 0, 0, 0.0), ()
 

@@ -114,6 +114,17 @@ def parse_line(line: bytes, where: str) -> tuple[str, dict[str, Any]]:
     return kind, fields
 
 
+def check_ours(path: Path) -> None:
+    """Refuse to write over a file that no run began; a killed one may have left a part of its first line."""
+    begin = b'{"kind": "run"'
+    with path.open("rb") as file:
+        head = file.read(len(begin))
+    if not begin.startswith(head):
+        raise FileExistsError(
+            f"records must be a new file or that of the run, got {str(path)!r}, which is neither"
+        )
+
+
 def cut_back(path: Path, expected: Iterable[int]) -> tuple[Record, ...]:
     """Cut the file behind the records of the expected steps, and return them.
 

@@ -229,3 +229,12 @@ def test_the_checkpoint_is_a_state_that_gr_load_reads(tmp_path):
     assert saved.step == STEPS
     assert np.array_equal(saved.theta, done.theta)
     assert without_seconds(done.records)[-1].gradient_evaluations == saved.passes / 3
+
+
+def test_a_file_that_no_run_wrote_is_not_overwritten(tmp_path):
+    (tmp_path / "r.jsonl").write_text("a thesis")
+    with pytest.raises(FileExistsError, match="neither"):
+        run(tmp_path, resume=True)
+    assert (tmp_path / "r.jsonl").read_text() == "a thesis"
+    (tmp_path / "r.jsonl").write_text('{"kind": "ru')  # left by a killed run
+    assert run(tmp_path, resume=True).status == "finished"

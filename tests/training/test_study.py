@@ -204,6 +204,16 @@ def test_a_run_that_never_reached_the_target_supports_nothing():
     assert seen["word"] == "undecided"
 
 
+def test_a_baseline_without_any_run_is_not_beaten():
+    """Its trials failed: nothing is known of it, and "every baseline" includes it."""
+    made = made_up([0.5, 0.6, 0.4])
+    made["entries"].append({**made["entries"][0], "name": "B"})
+    seen = answers(made)
+    assert {row["word"] for row in seen.values()} == {"undecided"}
+    made["protocol"]["plans"] = [{"name": "d", "without": ["B"]}]
+    assert answers(made)["generalizes better"]["word"] == "supported"
+
+
 def test_a_failed_run_supports_nothing_and_is_counted():
     gains = [0.5, 0.6, 0.4, 0.5]
     broken = made_up(gains, failed=[("G", 2)])

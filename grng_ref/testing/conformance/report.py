@@ -93,7 +93,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether something was decided, everything is as it should be, and every convention used is declared."""
+        """Whether something was decided, all is as it should be, and every convention used is declared."""
         decided = any(check.verdict not in ("skipped", "undecidable") for check in self.checks)
         return decided and all(check.ok for check in self.checks)
 
