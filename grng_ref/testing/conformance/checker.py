@@ -219,8 +219,8 @@ def parametrize_with_vectors(
     report = check(adapter, cases, stages=stages, diagnose=False)
     if report.run == 0:
         raise ValueError(
-            f"adapter must have a method that is named as a stage ({', '.join(STAGE_NAMES)}) and gives a result "
-            "for one of the cases; nothing was checked"
+            f"adapter must have a method that is named as a stage ({', '.join(STAGE_NAMES)}) "
+            "and gives a result for one of the cases; nothing was checked"
         )
     values = []
     for one in report.checks:
