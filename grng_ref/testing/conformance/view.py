@@ -48,6 +48,10 @@ class _Likelihood:
 
     def __init__(self, base: Any, knobs: Knobs, noise: Noise) -> None:
         self._base, self._knobs, self._noise = base, knobs, noise
+        # since Python 3.12 isinstance(self, Likelihood) does not see what only __getattr__ gives
+        for name in ("check_targets", "log_base", "mean", "coefficients", "sample"):
+            if not hasattr(type(self), name):
+                setattr(self, name, getattr(base, name))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._base, name)
