@@ -170,7 +170,7 @@ def order(quick: bool) -> Figure:
 
 def _start(activation: str, n: int, width: int, seed: int) -> Instance:
     run = Run(seed=seed)  # the same data at every width
-    return two_layer(run, num_examples=n, inputs=2 * n, width=width, activation=activation, key=(162,))
+    return two_layer(run, num_examples=n, width=width, activation=activation, key=(162,))
 
 
 def _seems_certified(activation: str, n: int, width: int, seed: int) -> bool:
