@@ -43,10 +43,11 @@ def read(problem: Any, x: Any) -> Read | None:
     if type(model) is not gr.MLP:
         return None
     first, second = (*model.layer_scales, 0.0)[:2]
-    shape = len(model.sizes) == 3 and model.sizes[2] == 1 and not model.bias and list(model.frozen) == [1]
+    frozen = model.frozen or {}
+    shape = len(model.sizes) == 3 and model.sizes[2] == 1 and not model.bias and list(frozen) == [1]
     if not shape or first != 1.0 or model.scales is None or not isinstance(model.activation, str):
         return None
-    return Read(model.activation, Fraction(second), exact.floats(model.frozen[1], 2)[0], exact.matrix(x))
+    return Read(model.activation, Fraction(second), exact.floats(frozen[1], 2)[0], exact.matrix(x))
 
 
 def lipschitz_holds(network: Read, lower: float | Fraction, upper: float | Fraction) -> str:

@@ -286,7 +286,7 @@ def test_a_record_without_a_part_is_wrong_use(tmp_path, hers, field):
 
 def test_a_run_without_a_field_is_refused(record):
     needed = {"id", "point", "seed", "verdict", "finding", "proofs"}
-    record = {**record, "claims": 2 * [record["claims"][1]]}  # the cheaper one
+    record = {**record, "claims": [copy.deepcopy(record["claims"][1]) for _ in range(2)]}  # the cheaper one
     for field in record["claims"][0]:
         spoiled = copy.deepcopy(record)
         del spoiled["claims"][0][field]
