@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from grng_ref.arrays import check_choice, to_numpy
-from grng_ref.certified import gram_enclosure, network_enclosure
+from grng_ref.certified import gram_enclosure, residual_enclosure
 
 from . import check_exact as exact
 from .bound import Bound
@@ -144,9 +144,7 @@ def _inverse(bound: Bound, matrix: Any, inverse: Any) -> str:
 
 
 def _residual(bound: Bound, problem: Any, theta: Any, x: Any, y: Any) -> str:
-    balls = network_enclosure(problem, theta, x, y, jacobian=False).residuals
-    if balls is None:
-        raise exact.DamagedError("no labels")
+    balls = residual_enclosure(problem, theta, x, y)
     pairs = list(zip(map(abs, exact.vector(balls.midpoint)), exact.vector(balls.radius), strict=True))
     least = sum(max(m - r, Fraction(0)) ** 2 for m, r in pairs)
     most = sum((m + r) ** 2 for m, r in pairs)

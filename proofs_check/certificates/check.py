@@ -101,7 +101,8 @@ class _Sides:
     def of_no_optimizer(self) -> None:
         """A condition on the network states no rate, and has no settings but the default ones."""
         _require(not self.numbers, "the condition states no rate")
-        _require((self.eta, self.rho, self.lam) == tuple(map(Fraction, DEFAULT)), "the condition is about no optimizer")
+        default = tuple(map(Fraction, DEFAULT))
+        _require((self.eta, self.rho, self.lam) == default, "the condition is about no optimizer")
 
     def numbers_are_safe(self, **limits: tuple[Fraction, int]) -> None:
         """Each number, to a power, is at least the limit (for s: at most)."""
