@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
-from ..arrays import Array, check_shape, namespace
+from ..arrays import Array, check_shape, epsilon, namespace
 from ..arrays.linalg import transpose
 from ..models.derivatives import outer_rows
 from .dense import fisher_matrix
@@ -37,6 +38,10 @@ class DenseRows:
     def normal(self) -> Array:
         """``B^T B`` (P, P)."""
         return transpose(self.matrix) @ self.matrix
+
+    def reduced(self) -> tuple[DenseRows, None]:
+        """B itself: which rows belong to one example is not known here; see `LayerRows.reduced`."""
+        return self, None
 
     def squared_norm(self) -> Array:
         """``|B|_F^2``, 0-d."""
@@ -110,13 +115,42 @@ class LayerRows:
         for a, d in zip(self.activations, self.signals, strict=True):
             flat = xp.reshape(d, (rows, d.shape[2]))
             inputs = (a @ transpose(a)) / n
-            signals = xp.reshape(flat @ transpose(flat), (n, k, n, k))
-            total = total + signals * inputs[:, None, :, None]
+            products = xp.reshape(flat @ transpose(flat), (n, k, n, k))
+            products *= inputs[:, None, :, None]  # in place where arrays can be: memory bounds the time
+            products += total
+            total = products
         return xp.reshape(total, (rows, rows))
 
     def normal(self) -> Array:
         """``B^T B`` (P, P), layer pair by layer pair; see `fisher_matrix`."""
         return fisher_matrix(self.activations, self.signals)
+
+    def reduced(self) -> tuple[LayerRows, Array | None]:
+        """The same ``B^T B`` from r <= K' rows an example, and U (N, K', r) with ``B'_n = U_n^T B_n``.
+
+        U_n holds the left singular vectors of the last layer's signals; rows are left out from the end while
+        they are zero to working precision in every example: no entry exceeds ``max(K', P) eps`` times the
+        largest one of ``B_n``. A Categorical's rows satisfy ``sqrt(p)^T B_n = 0``, so K - 1 of them remain.
+        U is None where all K' are needed.
+        """
+        xp = namespace(a=self.activations[0])
+        last = self.signals[-1]
+        columns = int(last.shape[1])
+        if columns == 1 or not bool(xp.all(xp.isfinite(last))):
+            return self, None
+        basis = xp.linalg.svd(last, full_matrices=True)[0]
+        turned = tuple(transpose(basis) @ d for d in self.signals)
+        layers = zip(self.activations, turned, strict=True)
+        sizes = [xp.max(xp.abs(a), axis=1)[:, None] * xp.max(xp.abs(d), axis=2) for a, d in layers]
+        largest = functools.reduce(xp.maximum, sizes)  # (N, K'): of each row of U^T B
+        cut = max(columns, self.shape[1]) * epsilon(last)
+        zero = largest <= cut * xp.max(largest, axis=1, keepdims=True)
+        kept = columns
+        while kept > 1 and bool(xp.all(zero[:, kept - 1])):
+            kept -= 1
+        if kept == columns:
+            return self, None
+        return LayerRows(self.activations, tuple(d[:, :kept, :] for d in turned)), basis[:, :, :kept]
 
     def squared_norm(self) -> Array:
         """``|B|_F^2``, 0-d: ``(1/N) sum_n |abar_n|^2 |D_n|^2`` over the layers."""
