@@ -6,10 +6,14 @@ import functools
 import math
 from dataclasses import dataclass
 
-from ..arrays import Array, check_shape, epsilon, namespace
-from ..arrays.linalg import transpose
+import array_api_extra as xpx
+
+from ..arrays import Array, check_shape, epsilon, like, namespace
+from ..arrays.linalg import matmul, transpose
 from ..models.derivatives import outer_rows
 from .dense import fisher_matrix
+
+_STRIP = 2**17  # entries of the Gram matrix made at once: small enough to stay in cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,9 +91,9 @@ class LayerRows:
         total, start = 0.0, 0
         for a, d in zip(self.activations, self.signals, strict=True):
             stop = start + a.shape[1] * d.shape[2]
-            layer = xp.reshape(directions[:, start:stop], (-1, d.shape[2], a.shape[1]))
-            moved = a @ transpose(layer)  # (R, N, d_out)
-            total = total + d @ xp.permute_dims(moved, (1, 2, 0))  # (N, K', R)
+            layers = xp.reshape(directions[:, start:stop], (-1, a.shape[1]))  # (R d_out, d_in)
+            moved = xp.reshape(matmul(a, transpose(layers)), (a.shape[0], -1, d.shape[2]))  # (N, R, d_out)
+            total = total + d @ transpose(moved)  # (N, K', R)
             start = stop
         return xp.reshape(total / math.sqrt(self.num_examples), (self.shape[0], *tail))
 
@@ -101,9 +105,8 @@ class LayerRows:
         weights = xp.permute_dims(xp.reshape(u, (n, self.shape[0] // n, -1)), (0, 2, 1))  # (N, R, K')
         blocks = []
         for a, d in zip(self.activations, self.signals, strict=True):
-            mixed = xp.permute_dims(weights @ d, (1, 2, 0))  # (R, d_out, N)
-            block = mixed @ a
-            blocks.append(xp.reshape(block, (block.shape[0], -1)))
+            mixed = xp.reshape(weights @ d, (n, -1))  # (N, R d_out)
+            blocks.append(xp.reshape(matmul(transpose(mixed), a), (weights.shape[1], -1)))
         return xp.reshape(xp.concat(blocks, axis=1).T / math.sqrt(n), (self.shape[1], *tail))
 
     def gram(self) -> Array:
@@ -111,15 +114,22 @@ class LayerRows:
         xp = namespace(a=self.activations[0])
         n, rows = self.num_examples, self.shape[0]
         k = rows // n
-        total = 0.0
-        for a, d in zip(self.activations, self.signals, strict=True):
-            flat = xp.reshape(d, (rows, d.shape[2]))
-            inputs = (a @ transpose(a)) / n
-            products = xp.reshape(flat @ transpose(flat), (n, k, n, k))
-            products *= inputs[:, None, :, None]  # in place where arrays can be: memory bounds the time
-            products += total
-            total = products
-        return xp.reshape(total, (rows, rows))
+        flat = [xp.reshape(d, (rows, d.shape[2])) for d in self.signals]
+        inputs = [matmul(a, transpose(a)) / n for a in self.activations]
+        matrix = xp.empty((rows, rows), **like(flat[0]))
+        step = max(1, _STRIP // (k * rows))
+        for first in range(0, n, step):  # strips of the lower triangle, and their mirror images
+            last = min(first + step, n)
+            strip = 0.0
+            for d, inner in zip(flat, inputs, strict=True):
+                products = matmul(d[first * k : last * k, :], transpose(d[: last * k, :]))
+                by_example = xp.reshape(products, (last - first, k, last, k))
+                strip = strip + by_example * inner[first:last, None, :last, None]
+            strip = xp.reshape(strip, ((last - first) * k, last * k))
+            own, others = slice(first * k, last * k), slice(0, last * k)
+            matrix = xpx.at(matrix)[own, others].set(strip)
+            matrix = xpx.at(matrix)[others, own].set(transpose(strip))
+        return matrix
 
     def normal(self) -> Array:
         """``B^T B`` (P, P), layer pair by layer pair; see `fisher_matrix`."""
@@ -164,7 +174,7 @@ class LayerRows:
         xp = namespace(a=self.activations[0])
         parts = []
         for a, d in zip(self.activations, self.signals, strict=True):
-            block = transpose(xp.sum(d * d, axis=1)) @ (a * a)
+            block = matmul(transpose(xp.sum(d * d, axis=1)), a * a)
             parts.append(xp.reshape(block / self.num_examples, (-1,)))
         return xp.concat(parts)
 
