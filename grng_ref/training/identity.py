@@ -43,6 +43,8 @@ def _describe(value: Any, within: tuple[int, ...]) -> Any:
         return [inner(item) for item in value]
     if isinstance(value, dict):
         return {str(key): inner(item) for key, item in value.items()}
+    if isinstance(value, types.ModuleType):
+        return value.__name__
     if isinstance(value, type):
         return _with_code(value)
     if hasattr(value, "shape") and hasattr(value, "dtype"):
@@ -57,8 +59,8 @@ def _describe(value: Any, within: tuple[int, ...]) -> Any:
         own = {"closure": [inner(cell.cell_contents) for cell in value.__closure__ or ()]}
         own["defaults"] = inner(value.__defaults__ or ())
         return _with_code(value, **own)
-    if isinstance(value, types.ModuleType) or (callable(value) and hasattr(value, "__name__")):
-        return str(value.__name__)  # of functions: what is left is written in C
+    if callable(value) and hasattr(value, "__name__"):
+        return str(value.__name__)  # written in C
     if dataclasses.is_dataclass(value):
         content = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     elif hasattr(value, "__dict__"):
