@@ -77,7 +77,7 @@ class Protocol:
         return cls(**{**stored, "plans": plans, "place": kept})
 
 
-QUICK_PROTOCOL = Protocol(QUICK, trials=2, seeds=3)
+QUICK_PROTOCOL = Protocol(QUICK, trials=2)
 
 
 def study(
