@@ -6,6 +6,7 @@ import html
 import json
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from . import study_figures
@@ -14,7 +15,7 @@ Result = dict[str, Any]
 Table = tuple[Sequence[str], list[list[str]]]
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 2rem auto; padding: 0 1rem;
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 94rem; margin: 2rem auto; padding: 0 1rem;
   color: #222; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; } h3 { font-size: 1rem; }
 .scroll { overflow-x: auto; } svg { max-width: 100%; height: auto; }
@@ -261,9 +262,14 @@ def _provenance(result: Result) -> str:
     return (
         f"grng_ref {stamp['grng_ref']}, {place['backend']} {place['dtype']}, Python {stamp['python']}, NumPy "
         f"{stamp['packages']['numpy']}; data sets: {', '.join(result['data'])}; {protocol['trials']} trials, "
-        f"{protocol['seeds']} seeds, {protocol['points']} records an epoch, seed {protocol['seed']}; the study "
+        f"{protocol['seeds']} seeds, {_resolution(result)}, seed {protocol['seed']}; the study "
         f"took {result['seconds'] / 60.0:.1f} minutes."
     )
+
+
+def _resolution(result: Result) -> str:
+    apart = max((b - a for r in result["runs"] for a, b in pairwise(r["curve"]["step"])), default=1)
+    return "a record at every step" if apart == 1 else f"records up to {apart} steps apart"
 
 
 def deciding(row: dict[str, Any]) -> str:

@@ -129,11 +129,12 @@ def _axes(rows: int, columns: int, width: float, height: float, *, sharey: bool)
 
 
 def _log_scale(axis: Any) -> None:
-    """Labels at 1 and 3 times powers of ten: at least one of them, and few, in every range."""
+    """Labels at 1 and 3, in a short range at 1, 2 and 5 times powers of ten: few, and two at least."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     axis.set_xscale("log")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    low, high = axis.get_xlim()
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high > 20.0 * low else (1.0, 2.0, 5.0)))
     axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
 

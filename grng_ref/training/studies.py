@@ -30,7 +30,7 @@ FULL = (
 )
 QUICK = (
     DataPlan("breast_cancer", (4,), None, 32, 4),
-    DataPlan("digits", (4,), 300, 30, 3),
+    DataPlan("digits", (4,), 300, 20, 2),
 )
 
 HOST = Place()
@@ -48,7 +48,7 @@ class Protocol:
     seeds: int = 8  #: runs with the chosen settings, for every entry; the fewest that decide a ratio of costs
     seed: int = 0  #: of splits, search and tuning runs; the final runs have seed + 1, seed + 2, ...
     confidence: float = 0.95
-    points: int = 4  #: records an epoch; the resolution of "reached the target"
+    points: int = 100  #: records an epoch, at most one a step; the resolution of "reached the target"
     align: float = 1e-2  #: damping of the exact natural direction that steps are compared with
     place: Place = HOST
 
