@@ -1,6 +1,4 @@
-"""A new optimizer, entered in the study beside the others: NGD whose step has a trust region.
-
-The study answers "faster?" and "generalizes better?" for it, against each baseline and against all of them.
+"""A new optimizer, entered in the study and held against each baseline: NGD whose step has a trust region.
 
 ``GRNG_BACKEND=torch python new_optimizer.py [page.html]``, or any other backend.
 """

@@ -70,7 +70,7 @@ def study_html(result: Result) -> str:
     )
     ends = (
         ("test_loss", "test loss", "linear"),
-        ("gap", "gap: test - train loss", "symlog"),
+        ("gap", "gap: test - train loss", "linear"),
         ("trace", "trace of the Hessian", "symlog"),
         ("top", "its top eigenvalue", "linear"),
     )
