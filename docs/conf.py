@@ -31,7 +31,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.doctest",
 ]
-exclude_patterns = ["_build", "study_results.md"]  # the latter is a part of study.md
+exclude_patterns = ["_build"]
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3

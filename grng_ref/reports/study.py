@@ -43,8 +43,8 @@ def study_lines(result: Result) -> list[str]:
 
 
 def study_markdown(result: Result) -> str:
-    """The tables of a result, in Markdown."""
-    parts = [_provenance(result), "\n".join(f"- {line}" for line in _headline(result))]
+    """A result as a page of Markdown: where it comes from, the plain words, the tables."""
+    parts = ["# Study results", _provenance(result), "\n".join(f"- {line}" for line in _headline(result))]
     tables = (
         ("Answers", answers_table(result)),
         ("Answers against each baseline", against_table(result)),
@@ -54,7 +54,7 @@ def study_markdown(result: Result) -> str:
     )
     for title, (head, rows) in tables:
         lines = [head, ["---"] * len(head), *rows]
-        parts.append(f"### {title}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines))
+        parts.append(f"## {title}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines))
     return "\n\n".join(parts) + "\n"
 
 

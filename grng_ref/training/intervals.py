@@ -108,6 +108,11 @@ def pairs_needed(confidence: float) -> int:
     ----------
     confidence : float
         c, in (0, 1).
+
+    Raises
+    ------
+    ValueError
+        A bad confidence.
     """
     n, tail = 1, (1.0 - check_confidence(confidence)) / 2.0
     while 0.5**n > tail:

@@ -33,7 +33,7 @@ def test_report_is_made_again_without_a_run(stored, tmp_path):
     assert code == 0, output
     assert "faster in epochs" in output
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
-    assert tables.read_text(encoding="utf-8").count("### ") == 5
+    assert tables.read_text(encoding="utf-8").count("\n## ") == 5
 
 
 def test_redone_study_has_the_same_losses_and_a_changed_one_is_noticed(stored, tmp_path):
