@@ -113,6 +113,29 @@ def test_records_of_every_step_are_exact():
     assert words(at_records(2, 2, apart=1)) == {"undecided"}
 
 
+def beside(made, name, group, validation_loss, **more):
+    """One more entry, with the runs of A, and a trial that ended at a validation loss."""
+    made["entries"].append(entry(name, group, **more))
+    made["tuning"].append({**made["tuning"][0], "entry": name, "validation_loss": validation_loss})
+    made["runs"] += [{**run, "entry": name} for run in runs_of(made, "A")]
+
+
+def test_target_is_nine_tenths_of_the_fall_of_the_weakest_baseline():
+    made = made_up()
+    beside(made, "B", "baseline", 0.4)
+    beside(made, "P", "plain", 0.9)
+    # from 1: A fell to 0.1, B to 0.4; P is no baseline
+    assert analyse(made)["targets"]["d"]["loss"] == pytest.approx(1.0 - 0.9 * 0.6)
+
+
+def test_champion_is_the_least_validation_loss_of_its_family_in_the_tuning():
+    made = made_up()
+    for name, family, loss in (("H", "F", 0.05), ("I", "F", 0.2), ("J", "another", 0.01)):
+        beside(made, name, "regularized", loss, family=family)
+    found = {(row["family"], row["entry"], row["trials"]) for row in analyse(made)["answers"]}
+    assert found == {("F", "H", 3), ("another", "J", 1)}
+
+
 # --- targets --------------------------------------------------------------------------------------------
 
 

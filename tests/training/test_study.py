@@ -227,6 +227,10 @@ def other_start(result):
     result["runs"][0]["start"] = "0" * 16
 
 
+def other_start_of_a_trial(result):
+    result["tuning"][0]["start"] = "0" * 16
+
+
 def other_batches(result):
     result["runs"][0]["first_batch"] = "0" * 16
 
@@ -291,6 +295,7 @@ def without_its_end(result):
         (other_seeds, r"seeds \[11, 12\], the protocol has \[1, 2\]"),
         (tuned_on_another_seed, "SGD: a trial has another seed than 0"),
         (other_start, "began at different parameters"),
+        (other_start_of_a_trial, "seed 0: runs began at different parameters"),
         (other_batches, "began with different batches"),
         (dropped_run, r"seeds \[2\], the protocol has"),
         (dropped_entry, "tuning: no runs of AdamW on diabetes"),
