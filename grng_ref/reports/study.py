@@ -28,7 +28,8 @@ details { margin: 1rem 0; } summary { cursor: pointer; }
 _ANSWERS = (
     "Intervals are for the champion of the family against a baseline: a ratio of costs below 1, or a difference "
     "of test losses below 0, is in its favour. Shown is the baseline that decides: the one hardest to beat. "
-    "? stands for a median that is not known. Rules: docs/study.md."
+    "? stands for a median that is not known; runs that never reached the target leave bounds open, 0 or ∞. "
+    "Rules: docs/study.md."
 )
 _AGAINST = "For each baseline by itself: + supported, - not supported, blank undecided."
 _CURVES = "Mean over the seeds and their range; dotted: the target. Seconds are those of the steps alone."
@@ -251,8 +252,8 @@ def _errors(result: Result) -> str:
     return (
         f"{len(analysis['answers'])} answers from {intervals} intervals, and {len(analysis['effects'])} "
         f"intervals of effects. The intervals of one answer hold together with {confidence:g} % (Bonferroni over "
-        "its baselines), those of one effect together over the regularized entries of a data set; answers are "
-        "not corrected for each other."
+        "its baselines), those of one measure of an effect over the regularized entries of a data set; nothing is "
+        "corrected across answers."
     )
 
 
