@@ -32,7 +32,9 @@ _ANSWERS = (
     "Rules: docs/study.md."
 )
 _AGAINST = "For each baseline by itself: + supported, - not supported, blank undecided."
-_CURVES = "Mean over the seeds and their range; dotted: the target. Seconds are those of the steps alone."
+_CURVES = (
+    "Mean over the finished runs and their range; dotted: the target. Seconds are those of the steps alone."
+)
 _MEASURES = ("epochs", "gradient evaluations", "wall time")
 
 

@@ -26,15 +26,14 @@ def curves(result: Result, data: str, key: str, label: str) -> str:
         for i, (name, colour) in enumerate(zip(names, COLOURS[: len(names)], strict=True)):
             runs = [r for r in result["runs"] if r["data"] == data and r["entry"] == name]
             spent, low, mean, high = _band(runs, key)
-            if not spent:
-                continue
+            shown = name if spent else f"{name} (no record)"
             # thinner on top: where lines coincide, all of them can be seen
-            axis.plot(spent, mean, color=colour, linewidth=2.8 - 0.4 * i, label=name)
+            axis.plot(spent, mean, color=colour, linewidth=2.8 - 0.4 * i, label=shown)
             axis.fill_between(spent, low, high, color=colour, alpha=0.12, linewidth=0)
         target = result["analysis"]["targets"][data]["loss"]
         if target is not None:
             axis.axhline(target, color="0.5", linewidth=0.8, linestyle=":")
-        if key == "seconds":
+        if key == "seconds" and math.isfinite(axis.xaxis.get_minpos()):
             _log_scale(axis)
         axis.set_title(title, fontsize=9)
         axis.set_xlabel(label, fontsize=8)
@@ -60,8 +59,8 @@ def dots(result: Result, columns: Sequence[tuple[str, str, str]]) -> str:
                 for row in rows
                 if row["data"] == data and (value := _scalar(row[key])) is not None
             ]
-            if points:
-                axis.plot(*zip(*points, strict=True), marker, color=colour, markersize=5, label=data)
+            values, places = zip(*points, strict=True) if points else ((), ())
+            axis.plot(values, places, marker, color=colour, markersize=5, label=data)
         axis.set_title(title, fontsize=9)
         axis.set_xscale(scale)
         axis.grid(axis="y", color="0.9", linewidth=0.6)
@@ -98,7 +97,8 @@ def panels(result: Result, data: str) -> list[tuple[str, list[str]]]:
 
 
 def _band(runs: list[dict[str, Any]], key: str) -> tuple[list[float], list[float], list[float], list[float]]:
-    """Cost, least, mean and largest loss at the records that every run has."""
+    """Cost, least, mean and largest loss at each record of the finished runs, without one of all runs."""
+    runs = [run for run in runs if run["status"] == "finished"] or runs
     if not runs:
         return [], [], [], []
     shortest = min(len(run["curve"]["step"]) for run in runs)

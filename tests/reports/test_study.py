@@ -81,6 +81,29 @@ def test_more_entries_than_colours_are_all_shown(result):
 TWIN_OF_FILTER = "R-Kalman online, rho = 0"
 
 
+def test_a_failed_run_does_not_hide_the_others_of_its_entry(result):
+    broken = copy.deepcopy(result)
+    run = next(run for run in broken["runs"] if run["entry"] == "SGD")
+    run["status"] = "failed: planted"
+    for values in run["curve"].values():
+        del values[1:]
+    broken["analysis"] = analyse(broken)
+    assert "<!-- SGD -->" in study_figures.curves(broken, "diabetes", "epoch", "epochs")
+    assert study_html(broken)
+
+
+def test_a_study_of_failures_has_a_page(result):
+    """Nothing finished, not even a first record: no target, no curve, and every answer undecided."""
+    broken = copy.deepcopy(result)
+    for run in [*broken["tuning"], *broken["runs"]]:
+        run.update(status="failed: planted", validation_loss=None)
+        run["curve"] = {name: [] for name in run["curve"]}
+    broken["analysis"] = analyse(broken)
+    assert {row["word"] for row in broken["analysis"]["answers"]} == {"undecided"}
+    assert "no target: no trial of a baseline finished" in study_html(broken)
+    assert study_markdown(broken)
+
+
 def test_the_baseline_that_decides_is_the_hardest_one_also_where_its_runs_failed():
     """One baseline is beaten, the other's runs failed: the answer must not show the one that is beaten."""
     beaten = {"rival": "A", "word": "supported", "reason": ""}
