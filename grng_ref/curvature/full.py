@@ -81,8 +81,6 @@ class FullFisher(Curvature):
 
     @functools.cached_property
     def _reduced(self) -> tuple[DenseRows | LayerRows, Array | None]:
-        if isinstance(self.rows, LayerRows) and self.rows.num_examples > self.shape[0]:
-            return self.rows, None  # one row an example is too many for the Gram form already
         return self.rows.reduced()
 
     def _logdet(self, damping: float, damping_kind: str) -> float:

@@ -141,12 +141,13 @@ class LayerRows:
         U_n holds the left singular vectors of the last layer's signals; rows are left out from the end while
         they are zero to working precision in every example: no entry exceeds ``max(K', P) eps`` times the
         largest one of ``B_n``. A Categorical's rows satisfy ``sqrt(p)^T B_n = 0``, so K - 1 of them remain.
-        U is None where all K' are needed.
+        U is None where all K' are needed; not looked for where r = 1 still makes more rows than columns, which
+        is when nobody wants B B^T.
         """
         xp = namespace(a=self.activations[0])
         last = self.signals[-1]
         columns = int(last.shape[1])
-        if columns == 1 or not bool(xp.all(xp.isfinite(last))):
+        if columns == 1 or self.num_examples > self.shape[1] or not bool(xp.all(xp.isfinite(last))):
             return self, None
         basis = xp.linalg.svd(last, full_matrices=True)[0]
         turned = tuple(transpose(basis) @ d for d in self.signals)
