@@ -141,8 +141,8 @@ class LayerRows:
         U_n holds the left singular vectors of the last layer's signals; rows are left out from the end while
         they are zero to working precision in every example: no entry exceeds ``max(K', P) eps`` times the
         largest one of ``B_n``. A Categorical's rows satisfy ``sqrt(p)^T B_n = 0``, so K - 1 of them remain.
-        U is None where all K' are needed; not looked for where r = 1 still makes more rows than columns, which
-        is when nobody wants B B^T.
+        U is None where all K' are needed; nothing is left out where N alone exceeds P, since B B^T is of no
+        use there.
         """
         xp = namespace(a=self.activations[0])
         last = self.signals[-1]
