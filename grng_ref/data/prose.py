@@ -11,7 +11,7 @@ import re
 import numpy as np
 
 from ..likelihoods import Categorical
-from .dataset import DataSet, split_sizes
+from .dataset import DataSet, assemble, split_sizes
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz .,*"  # the last one stands for every other character
 CONTEXT = 4  # characters that the next one is predicted from
@@ -32,17 +32,11 @@ def prose(rng: np.random.Generator, size: int | None) -> DataSet:
     parts = order[: ends[0]], order[ends[0] : ends[1]], order[ends[1] :]
     counts = split_sizes(DEFAULT_SIZE if size is None else size)
     drawn = [_windows(part, count, rng) for part, count in zip(parts, counts, strict=True)]
-    (x_train, y_train), (x_validation, y_validation), (x_test, y_test) = drawn
-    return DataSet(
+    return assemble(
         "prose",
         Categorical(),
         len(ALPHABET),
-        x_train,
-        y_train,
-        x_validation,
-        y_validation,
-        x_test,
-        y_test,
+        *zip(*drawn, strict=True),
         source=describe_source(found),
         note=f"the character after {CONTEXT} others, which are one-hot vectors of {len(ALPHABET)} symbols: "
         "letters without case, space, full stop, comma, and one for all others; split by paragraph",

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from ..arrays import Array, NumericalError, namespace, namespace_of_mixed
+from ..arrays import Array, NumericalError, check_real, namespace, namespace_of_mixed
 from ..curvature import curvature
 from ..likelihoods import Bernoulli, Categorical
 from ..optimizers import Comparison, compare
+from ..optimizers.base import check_problem
 from ..problem import Problem
 
 
@@ -41,6 +42,7 @@ def evaluate(problem: Problem, theta: Array, x: Array, y: Array) -> Evaluation:
     NumericalError
         The outputs or the loss overflowed.
     """
+    check_problem(problem)
     outputs = problem.outputs(theta, x)
     problem.likelihood.check_targets(outputs, y)
     xp = namespace_of_mixed(outputs=outputs, y=y)
@@ -79,6 +81,8 @@ def alignment(
     NumericalError
         The solve failed.
     """
+    check_problem(problem)
+    check_real("damping", damping, minimum=0.0, exclusive=True)
     at = problem.linearize(theta, x, y)
     exact = curvature(at.activations, at.signals, structure="full")
     direction = exact.solve(at.gradient, damping=damping, coefficients=at.coefficients)
