@@ -195,10 +195,10 @@ def _value(text: str) -> Any:
 
 
 def _widths(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(",") if part.strip())
-    except ValueError:
-        raise ValueError(f"--hidden must be widths such as 32,16, got {text!r}") from None
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ValueError(f"--hidden must be widths such as 32,16, got {text!r}")
+    return tuple(int(part) for part in parts)
 
 
 @contextlib.contextmanager

@@ -54,9 +54,10 @@ def load(name: str, *, rng: int | np.random.Generator = 0, size: int | None = No
     -----
     Nothing is downloaded. Images are centred at the mean training image and divided by one standard
     deviation of all training pixels; columns of tables are standardised one by one, and so are real targets.
-    Text and symbols are one-hot vectors, not scaled. Prose is split by paragraph: windows of one paragraph
-    overlap, and none of them may stand on both sides. The test part of ``"markov"`` is no sample: it is the
-    law of the source itself, so that ``optimum``, the entropy rate in nats, is exactly the least test loss.
+    Text and symbols are one-hot vectors, not scaled. Prose is split by paragraph, since windows of one
+    paragraph overlap; paragraphs with 30 successive characters in common stay together. The test part of
+    ``"markov"`` is no sample: it is the law of the source itself, so that ``optimum``, the entropy rate in
+    nats, is exactly the least test loss.
     Licences and origins: docs/training.md.
     """
     check_choice("name", name, NAMES)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from ..arrays import Array, NumericalError, check_real, namespace, namespace_of_mixed
+from ..arrays import Array, NumericalError, check_real, check_shape, namespace, namespace_of_mixed
+from ..arrays.linalg import quiet
 from ..curvature import curvature
 from ..likelihoods import Bernoulli, Categorical
 from ..optimizers import Comparison, compare
@@ -46,7 +47,8 @@ def evaluate(problem: Problem, theta: Array, x: Array, y: Array) -> Evaluation:
     outputs = problem.outputs(theta, x)
     problem.likelihood.check_targets(outputs, y)
     xp = namespace_of_mixed(outputs=outputs, y=y)
-    loss = float(xp.mean(problem.likelihood.loss(outputs, y)))
+    with quiet():
+        loss = float(xp.mean(problem.likelihood.loss(outputs, y)))
     if not math.isfinite(loss):
         raise NumericalError(f"loss overflowed: {loss} from finite outputs")
     if isinstance(problem.likelihood, Categorical):
@@ -83,6 +85,8 @@ def alignment(
     """
     check_problem(problem)
     check_real("damping", damping, minimum=0.0, exclusive=True)
+    namespace(theta=theta, delta=delta)
+    check_shape("delta", delta, tuple(theta.shape), "that of theta")
     at = problem.linearize(theta, x, y)
     exact = curvature(at.activations, at.signals, structure="full")
     direction = exact.solve(at.gradient, damping=damping, coefficients=at.coefficients)

@@ -248,8 +248,8 @@ class _Files:
                 raise FileNotFoundError(f"{name} needs an existing directory, got {str(path.parent)!r}")
             if path.exists() and not resume:
                 raise FileExistsError(
-                    f"{name} must be a new file, got {str(path)!r}, which exists: go on with it by resume=True "
-                    "(--resume), or remove it"
+                    f"{name} must be a new file, got {str(path)!r}, which exists: resume=True (--resume) "
+                    "goes on with it"
                 )
         if self.checkpoint is not None:
             check_writable(self.checkpoint)

@@ -133,39 +133,71 @@ def test_windows_are_pieces_of_the_text():
     assert np.array_equal(found.x_train.sum(axis=1), np.full(len(texts), float(prose.CONTEXT)))
 
 
-def paragraphs_on_both_sides(monkeypatch, rng=0) -> int:
-    """How many paragraphs are drawn from for more than one part."""
-    seen: list[set[int]] = []
+def texts_of_parts(seed: int) -> list[list[str]]:
+    codes = [prose.encode(text) for text in prose.paragraphs()]
+    parts = prose.split(codes, np.random.default_rng(seed))
+    return [["".join(prose.ALPHABET[c] for c in code) for code in part] for part in parts]
+
+
+def runs(texts: list[str], length: int) -> set[str]:
+    return {text[i : i + length] for text in texts for i in range(len(text) - length + 1)}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_parts_of_the_prose_are_all_paragraphs_once(seed):
+    """So no place in the text, of which a window would be made, is in two parts."""
+    parts = texts_of_parts(seed)
+    whole = ["".join(prose.ALPHABET[c] for c in prose.encode(text)) for text in prose.paragraphs()]
+    assert sorted(text for part in parts for text in part) == sorted(whole)
+    sizes = np.array([sum(len(text) for text in part) for part in parts])
+    np.testing.assert_allclose(sizes / sizes.sum(), [0.6, 0.2, 0.2], atol=0.04)  # the largest group: 0.03
+
+
+def shared_runs(seed: int) -> int:
+    """How many runs of 30 characters stand in two parts."""
+    train, validation, test = (runs(part, 30) for part in texts_of_parts(seed))
+    return len(train & validation) + len(train & test) + len(validation & test)
+
+
+def test_no_sentence_stands_in_two_parts():
+    assert [shared_runs(seed) for seed in range(3)] == [0, 0, 0]
+
+
+def test_near_copies_in_two_parts_are_caught(monkeypatch):
+    monkeypatch.setattr(prose, "group", lambda codes: [[code] for code in codes])
+    assert all(shared_runs(seed) > 100 for seed in range(3))
+
+
+def test_groups_are_joined_through_others():
+    run, other = list(range(30)), list(range(29, -1, -1))
+    codes = [np.array(c) for c in ([*run, 5], [7, *other], [1] * 40, [*other, 3, *run], [1] * 29)]
+    groups = [sorted(tuple(code) for code in one) for one in prose.group(codes)]
+    assert sorted(groups) == sorted(
+        [sorted(tuple(codes[i]) for i in some) for some in ((0, 1, 3), (2,), (4,))]
+    )
+
+
+def test_the_drawn_windows_are_those_of_their_part(monkeypatch):
+    """`load` draws each part's windows from that part's paragraphs."""
+    drawn = []
     windows = prose._windows
-
-    def spy(codes, count, rng):
-        seen.append({id(code) for code in codes})
-        return windows(codes, count, rng)
-
-    monkeypatch.setattr(prose, "_windows", spy)
-    data.load("prose", rng=rng, size=100)
-    assert len(seen) == 3
-    return sum(len(a & b) for a, b in ((seen[0], seen[1]), (seen[0], seen[2]), (seen[1], seen[2])))
-
-
-def test_no_paragraph_stands_on_both_sides(monkeypatch):
-    assert paragraphs_on_both_sides(monkeypatch) == 0
-
-
-class WithReplacement(np.random.Generator):
-    def permutation(self, count):
-        return self.integers(count, size=count)
-
-
-def test_paragraphs_on_both_sides_are_caught(monkeypatch):
-    assert paragraphs_on_both_sides(monkeypatch, WithReplacement(np.random.PCG64(0))) > 0
+    monkeypatch.setattr(prose, "_windows", lambda codes, *rest: drawn.append(codes) or windows(codes, *rest))
+    found = data.load("prose", rng=1, size=500)
+    for part, codes in zip(("train", "validation", "test"), drawn, strict=True):
+        x, y = getattr(found, f"x_{part}"), getattr(found, f"y_{part}")
+        rows = np.argmax(x.reshape(-1, prose.CONTEXT, found.outputs), axis=2)
+        texts = ["".join(prose.ALPHABET[c] for c in code) for code in codes]
+        seen = {"".join(prose.ALPHABET[c] for c in [*row, k]) for row, k in zip(rows, y, strict=True)}
+        assert seen <= runs(texts, prose.CONTEXT + 1)
+    assert not {id(c) for c in drawn[0]} & {id(c) for c in drawn[1] + drawn[2]}
 
 
 # --- the Markov source -------------------------------------------------------------------------------------
 
 
-def law(rng: int) -> np.ndarray:
-    return markov.source_counts(np.random.default_rng(rng)) / markov.DRAWS
+def law(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
+    return markov.source_counts(rng) / markov.DRAWS
 
 
 @pytest.mark.parametrize("seed", range(3))

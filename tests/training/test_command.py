@@ -100,7 +100,7 @@ def test_a_failed_step_has_status_1():
         (["--every", "0"], "every must be an integer >= 1, got 0"),
         (["--seed", "-1"], "seed must be an integer >= 0, got -1"),
         (["--data-seed", "-1"], "--data-seed must be an integer >= 0, got -1"),
-        (["--hidden", "4,-2"], "got (64, 4, -2, 10)"),
+        (["--hidden", "4,-2"], "--hidden must be widths such as 32,16, got '4,-2'"),
         (["--backend", "keras"], "got 'keras'"),
         (["--dtype", "float16"], "got 'float16'"),
         (["--resume"], "checkpoint must be given"),

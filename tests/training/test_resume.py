@@ -121,7 +121,7 @@ def test_a_run_cannot_end_where_its_last_record_is_missing(tmp_path, monkeypatch
     """Stopped after step 5 of 9, off the grid: a run of 5 steps has a record there."""
     stopped_at(5, tmp_path, monkeypatch)
     before = (tmp_path / "r.jsonl").read_bytes()
-    with pytest.raises(ValueError, match="must hold the record of step 5.* meant to be longer"):
+    with pytest.raises(ValueError, match=r"must hold the record of step 5.* meant to be longer"):
         run(tmp_path, "adamw", steps=5, resume=True)
     assert (tmp_path / "r.jsonl").read_bytes() == before
 
