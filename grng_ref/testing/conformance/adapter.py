@@ -22,7 +22,8 @@ class CaseView:
 
     ``theta``, ``x``, ``y``, ``v``, ``samples``, ``probes`` and ``layers``, a list of pairs ``(W, b)``, b None
     without bias; ``batch(step)`` with ``.x .y .samples .probes``; every setting of the optimizer by its name
-    (``lr``, ``damping``, ``rho``, ...; None where the case has none); ``network``, ``likelihood``,
+    (``lr``, ``damping``, ``rho``, ...; None where the case has none), and ``settings(step)``, all of them at a
+    step: those in ``schedules`` change; ``network``, ``likelihood``,
     ``curvature``, ``optimizer``, ``steps``, ``id``, ``flags``.
     """
 
@@ -30,6 +31,7 @@ class CaseView:
         self.id, self.flags, self.steps = case.id, case.flags, case.steps
         self.network, self.likelihood = case.network, case.likelihood
         self.curvature, self.optimizer = case.curvature, case.optimizer
+        self.schedules, self.settings = case.schedules, case.settings
         self._case, self._library, self._dtype = case, library, dtype
         self.theta, self.x, self.y, self.v = (self._put(a) for a in (case.theta, case.x, case.y, case.v))
         self.samples, self.probes = self._put(case.samples), self._put(case.probes)
