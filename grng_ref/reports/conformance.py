@@ -103,11 +103,15 @@ def print_conformance(record: dict[str, Any]) -> None:
         row = [str(counts.get(verdict, "")) for verdict in found]
         table.add_row(stage, *row, f"{largest:.2g}")
     console.print(table)
-    for line in (headline(record), first_line(record)):
-        if line:
-            console.print(Text(line))
-    for line in _diagnosis_lines(record):
+    for line in (headline(record), *_found_lines(record), *_diagnosis_lines(record)):
         console.print(Text(line))
+
+
+def _found_lines(record: dict[str, Any]) -> list[str]:
+    """The first divergence, what passed unexpectedly, and remarks on the adapter."""
+    passed = record["unexpected passes"]
+    unexpected = [f"expected to fail, and right: {', '.join(passed)}"] if passed else []
+    return [line for line in (first_line(record), *unexpected, *record["remarks"]) if line]
 
 
 def _diagnosis_lines(record: dict[str, Any]) -> list[str]:
@@ -115,13 +119,20 @@ def _diagnosis_lines(record: dict[str, Any]) -> list[str]:
     if diagnosis["status"] == "nothing to explain":
         return []
     said = {"named": "cause", "set": "cause", "none": "no cause found"}[diagnosis["status"]]
-    return [f"{said}: {diagnosis['sentence']}", *(f"  {line}" for line in diagnosis["partial"])]
+    lines = [f"{said}: {diagnosis['sentence']}", *(f"  {line}" for line in diagnosis["partial"])]
+    return lines + [f"if that is meant, declare it: {line}" for line in _declarations(diagnosis)]
+
+
+def _declarations(diagnosis: dict[str, Any]) -> list[str]:
+    """What an adapter would write to declare each of the causes that can be declared."""
+    found = [f"conventions = {json.dumps(one)}" for one in diagnosis["declare"] if one is not None]
+    return list(dict.fromkeys(found))
 
 
 def conformance_markdown(record: dict[str, Any]) -> str:
     """A Markdown page."""
     lines = [f"# {record['name']} ({record['library']}, {record['dtype']})", "", headline(record), ""]
-    lines += [line for line in (first_line(record), *_diagnosis_lines(record)) if line]
+    lines += [*_found_lines(record), *_diagnosis_lines(record)]
     lines += [
         "",
         "| stage | " + " | ".join(_ORDER) + " | largest / tolerance |",
@@ -143,9 +154,9 @@ def conformance_html(record: dict[str, Any]) -> str:
         for stage, counts, largest in by_stage(record)
     )
     heads = "".join(f'<th style="color:{_COLOURS[verdict]}">{text(verdict)}</th>' for verdict in _ORDER)
-    diagnosis = (
-        "".join(f"<p>{text(line)}</p>" for line in _diagnosis_lines(record)) or "<p>nothing to explain</p>"
-    )
+    explained = _diagnosis_lines(record) or [record["diagnosis"]["sentence"]]
+    diagnosis = "".join(f"<p>{text(line)}</p>" for line in explained)
+    found = "".join(f"<p>{text(line)}</p>" for line in _found_lines(record))
     conventions = ", ".join(f"{k}: {v}" for k, v in record["conventions"].items()) or "none declared"
     ok = "#1a7f37" if record["ok"] else "#cf222e"
     pictures = "".join(
@@ -162,7 +173,7 @@ figcaption {{ font-size: 13px }} td.e {{ font-family: monospace; font-size: 13px
 </style></head><body>
 <h1>{text(record["name"])}</h1>
 <p>{text(record["library"])}, {text(record["dtype"])}; conventions: {text(conventions)}</p>
-<div class="box"><p><b>{text(headline(record))}</b></p><p>{text(first_line(record))}</p></div>
+<div class="box"><p><b>{text(headline(record))}</b></p>{found}</div>
 <h2>Cause</h2>{diagnosis}
 <h2>Verdicts by stage</h2>
 <table><tr><th>stage</th>{heads}<th>largest / tolerance</th></tr>{rows}</table>

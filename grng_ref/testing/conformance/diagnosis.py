@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from .hypotheses import HYPOTHESES, Hypothesis
+from .conventions import declaration
+from .hypotheses import BY_ID, HYPOTHESES, Hypothesis
+from .knobs import combined, scoped
 from .replay import Replay
 from .report import Diagnosis
 from .verdicts import comparable, compare, expected_arrays, radius_of, sensitivity, tolerances
@@ -17,6 +19,7 @@ from .view import NotApplicable
 
 _NEAR = 1e-2  # a relative difference beyond it is no matter of roundings; below it the tolerance decides
 _TRIALS = 3  # failing cases on which every hypothesis is tried, before the survivors meet all cases
+NOT_SOUGHT = Diagnosis("nothing to explain", "no cause was sought")
 _PARTIAL = 8  # smallest failing cases of a stage on which it is explained by itself
 
 
@@ -43,15 +46,10 @@ class Cause:
 
     def knobs(self, declared: Mapping[str, Any]) -> dict[str, Any] | None:
         """The changes together; None where two set the same thing."""
-        merged = dict(declared)
-        seen: set[str] = set()
-        for part in self.parts:
-            own = {k: v for k, v in part.knobs.items() if k != "only"}
-            if seen & set(own):
-                return None
-            seen |= set(own)
-            merged |= part.knobs
-        return merged
+        own = [scoped(part.knobs) for part in self.parts]
+        if len(set().union(*own)) < sum(map(len, own)):
+            return None
+        return combined(declared, *own)
 
 
 def _size(one: Any) -> int:
@@ -167,13 +165,23 @@ def diagnose(
         scores.append((score, cause))
     fits, rest = _survivors(judge, scores, trials)
     if not fits:
-        pairs = _pairs(judge, trials[0])
+        pairs = _pairs(judge, trials)
         fits, more = _survivors(judge, pairs, trials)
         rest += more
     if fits:
         return _named(fits, rest), _conventional(judge, [cause for _, cause in fits], failing)
     precision = _precision(failing, submissions, dtype, declared, cache)
     return precision or _unexplained(judge, failing, rest), frozenset()
+
+
+def with_declarations(found: Diagnosis, conventions: Mapping[str, str]) -> Diagnosis:
+    """The diagnosis with what an adapter would have to declare, for each cause that is a convention."""
+    causes = [[BY_ID.get(name) for name in cause] for cause in found.causes]
+    declare = tuple(
+        declaration([part.knobs for part in parts if part is not None], conventions) if all(parts) else None
+        for parts in causes
+    )
+    return replace(found, declare=declare)
 
 
 def _conventional(judge: _Judge, fits: Sequence[Cause], failing: Sequence[Any]) -> frozenset[tuple[str, str]]:
@@ -200,24 +208,23 @@ def _survivors(
     return fits, rest
 
 
-def _pairs(judge: _Judge, items: Sequence[Any]) -> list[tuple[float, Cause]]:
-    """Pairs of changes that touch a failing stage and no passing one, tried on one case."""
-    case, active = items[0].case, []
-    failing = [item for item in items if not item.passed]
-    passing = [item for item in items if item.passed]
+def _pairs(judge: _Judge, trials: Sequence[Sequence[Any]]) -> list[tuple[float, Cause]]:
+    """Pairs of changes that touch a failing stage of a trial case and no passing one, tried on the first."""
+    failing = [[item for item in items if not item.passed] for items in trials]
+    passing = [[item for item in items if item.passed] for items in trials]
+    active = []
     for hypothesis in HYPOTHESES:
         cause = Cause((hypothesis,))
-        if passing and judge.excess(cause, passing) > 1.0:
+        if any(items and judge.excess(cause, items) > 1.0 for items in passing):
             continue
-        if _effective(judge, cause, case, failing):
+        if any(_effective(judge, cause, items[0].case, items) for items in failing):
             active.append(hypothesis)
-    first = failing[:1]
     found = []
     for two in combinations(active, 2):
         cause = Cause(two)
-        if cause.knobs(judge.declared) is None or judge.excess(cause, first) > 1.0:
+        if cause.knobs(judge.declared) is None or judge.excess(cause, failing[0][:1]) > 1.0:
             continue
-        found.append((judge.excess(cause, items), cause))
+        found.append((judge.excess(cause, trials[0]), cause))
     return found
 
 
