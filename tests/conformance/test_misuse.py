@@ -4,41 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from conformance_adapters import CASES, ONE, Right, giving, only, written
 
-from grng_ref.cli import build_app
 from grng_ref.reports import conformance_html, conformance_markdown
 from grng_ref.testing import check
 from grng_ref.testing.conformance import ResultFiles
-from grng_ref.testing.vectors import load_cases
-
-CASES = {case.id: case for case in load_cases()}
-ONE = CASES["one-layer"]
-
-
-class Right:
-    """The expected values of one case, as the object of a careful user."""
-
-    def gradient(self, case):
-        return np.array(ONE.expected["gradient"])
-
-
-def giving(result, stage="gradient", **attributes):
-    """An adapter that gives a result, or calls it with the case."""
-    method = result if callable(result) else lambda case: result
-    return SimpleNamespace(**{stage: method}, **attributes)
-
-
-def only(adapter, case=ONE, stage=None, **options):
-    (one,) = check(adapter, [case], stages=stage and [stage], diagnose=False, **options).checks
-    return one
-
 
 # --- names --------------------------------------------------------------------------------------------------
 
@@ -105,11 +79,6 @@ def test_a_slip_in_a_setting_a_stage_or_a_case():
 
 
 # --- result files -------------------------------------------------------------------------------------------
-
-
-def written(folder, name="one-layer.npz", **arrays):
-    np.savez(folder / name, **(arrays or {"gradient": ONE.expected["gradient"]}))
-    return folder
 
 
 @pytest.mark.parametrize(
@@ -320,113 +289,3 @@ def test_earlier_stages_are_given_to_an_adapter_of_later_ones():
     assert only(giving(solve, "damped_solve"), CASES["full-expected"]).verdict == "right"
     kept = giving(lambda case: list(case.stage("factors")), "factors")
     assert only(kept, CASES["kfac-baseline"]).verdict == "right"
-
-
-# --- reports ------------------------------------------------------------------------------------------------
-
-
-def test_where_everything_raises_nothing_is_called_right():
-    report = check(giving(lambda case: 1 / 0), [ONE])
-    assert report.diagnosis.status == "none"
-    assert "no numbers to compare" in report.diagnosis.sentence
-    page = conformance_html(report.to_dict())
-    assert "nothing is wrong" not in page
-    assert "ZeroDivisionError" in page
-
-
-def test_an_unexpected_pass_is_no_divergence():
-    adapter = giving(np.array(ONE.expected["gradient"]), expected_failures={"gradient": "was wrong once"})
-    report = check(adapter, [ONE])
-    assert not report.ok
-    assert report.first is None
-    text = conformance_markdown(report.to_dict())
-    assert "first divergence" not in text
-    assert "expected to fail, and right: one-layer/gradient" in text
-
-
-def test_no_cases_and_no_results():
-    for report in (check(Right(), []), check(Right(), [ONE], only=[]), check(giving(None), [ONE])):
-        assert not report.ok
-        assert "nothing was checked" in conformance_markdown(report.to_dict())
-
-
-# --- the command --------------------------------------------------------------------------------------------
-
-
-def command(folder, text, *arguments):
-    """``grng-ref check`` in a process of its own, in a directory with ``mine.py``."""
-    (folder / "mine.py").write_text(text, encoding="utf-8")
-    code = "from grng_ref.cli import main; main()"
-    line = [sys.executable, "-c", code, "check", *(arguments or ("mine:Mine",)), "--cases", "one-layer"]
-    done = subprocess.run(line, cwd=folder, capture_output=True, text=True, check=False)
-    return done.returncode, done.stderr.strip()
-
-
-@pytest.mark.parametrize(
-    ("text", "last", "users"),
-    [
-        ("x = 1\nx / 0", "mine could not be imported: ZeroDivisionError: division by zero", True),
-        ("import sys\nsys.exit('stop')", "mine could not be imported: SystemExit: stop", True),
-        ("class Mine:\n  def __init__(self):\n    raise KeyError(3)", "Mine() raised KeyError: 3", True),
-        ("class Mine:\n  def __init__(self, n):\n    pass", "Mine() raised TypeError", False),
-        (
-            "class Mine:\n  @property\n  def dtype(self):\n    raise OSError('no')",
-            "the adapter's dtype raised",
-            True,
-        ),
-        ("import no_such_thing", "mine could not be imported: ModuleNotFoundError", True),
-        (
-            "class Mien: pass",
-            "mine has no 'Mine', which is not known; the nearest known name is 'Mien'",
-            False,
-        ),
-        ("class Mine:\n  library = 'cupy'\n  def loss(self, case): pass", "cupy", False),
-        ("class Mine:\n  library = 'torhc'", "the nearest known name is 'torch'", False),
-        ("class Mine:\n  conventions = ['loss']", "mapping of text to text", False),
-        ("class Mine:\n  expected_failures = {'los': 'x'}", "nearest known name is 'loss'", False),
-    ],
-)
-def test_an_error_of_the_user_is_one_message_and_status_2(tmp_path, text, last, users):
-    """The traceback of the user's own code is shown, as pytest would; ours is not."""
-    status, said = command(tmp_path, text)
-    assert status == 2, said
-    assert said.splitlines()[-1].startswith("grng-ref check: ")
-    assert last in said.splitlines()[-1]
-    assert ('mine.py", line' in said) == users
-    assert "grng_ref/" not in said
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("mine.py:Mine",), "mine:MyOptimizer for mine.py"),
-        (("mine",), "must be module:object"),
-        (("other:Mine",), "no module 'other'"),
-        (("mine:Mine", "--out", "absent/r.html"), "no such directory for the report"),
-        (("mine:Mine", "--out", "folder.html"), "folder.html"),
-        (("--results", "absent"), "no such directory of results"),
-        (("--results", "folder.html", "--vectors", "absent"), "not a directory of test vectors"),
-    ],
-)
-def test_wrong_use_is_one_message_and_status_2(tmp_path, arguments, message):
-    """Before the run: the adapter would say so if it were called."""
-    (tmp_path / "folder.html").mkdir()
-    text = "class Mine:\n  def loss(self, case):\n    print('called')"
-    status, said = command(tmp_path, text, *arguments)
-    assert status == 2
-    assert message in said
-    assert len(said.splitlines()) == 1
-    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == [
-        "folder.html",
-        "mine.py",
-    ]
-
-
-def test_a_directory_whose_name_is_no_text(tmp_path, monkeypatch):
-    folder = tmp_path / os.fsdecode(b"r\xff")
-    folder.mkdir()
-    written(folder)
-    monkeypatch.chdir(tmp_path)
-    line = ["check", "--results", str(folder), "--cases", "one-layer", "--out", "r.html"]
-    assert CliRunner().invoke(build_app(), line).exit_code == 0
-    assert "udcff" in (tmp_path / "r.html").read_text(encoding="utf-8")

@@ -26,6 +26,7 @@ from .adapter import (
 from .conventions import declared_knobs
 from .diagnosis import NOT_SOUGHT, with_declarations
 from .diagnosis import diagnose as find_cause
+from .layouts import PARAMETER_AXES, parameter
 from .names import unknown
 from .replay import Replay
 from .report import Check, Diagnosis, Report
@@ -186,7 +187,7 @@ def _relabelled(one: Check, cause: Any, conventional: frozenset[tuple[str, str]]
     """A wrong stage that is equal to the reference under the named convention is said to be so."""
     if one.verdict != "wrong" or (one.case, one.stage) not in conventional:
         return one
-    reason = f"not declared: {cause.sentence}"
+    reason = f"not declared: {cause.said[0] if len(cause.said) == 1 else 'see the cause'}"
     return replace(one, verdict="right under another convention", declared=False, reason=reason)
 
 
@@ -253,6 +254,7 @@ def _judged(case: Any, stage: str, got: Any, expected: Any, s: Any, dtype: str, 
         "detectable": max(one.detectable for one, _ in found),
         "array": index,
         "entry": worst.entry,
+        "parameters": _parameters(case, stage, worst.entry, knobs.get("layout")),
         "got": worst.got,
         "expected": worst.expected,
     }
@@ -272,6 +274,15 @@ def _judged(case: Any, stage: str, got: Any, expected: Any, s: Any, dtype: str, 
         reason = f"undecidable in {dtype}: smallest detectable defect {values['detectable']:.2g}"
         return Check(case.id, stage, "undecidable", reason, **values)
     return Check(case.id, stage, *fine, **values)
+
+
+def _parameters(case: Any, stage: str, entry: tuple[int, ...] | None, layout: str | None) -> str:
+    """Which parameters an entry is of; rows are compared as products, so the axes are the last ones."""
+    if entry is None or stage not in PARAMETER_AXES:
+        return ""
+    axes = len(entry) - 1, len(entry) - 2
+    found = axes[: 2 if stage in ("fisher", "belief_covariance", "score_rows") else 1][::-1]
+    return " by ".join(parameter(case.problem(), entry[axis], layout) for axis in found)
 
 
 def _how_wrong(worst: Any, got: Any, dtype: str) -> str:

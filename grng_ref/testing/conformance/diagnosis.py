@@ -247,30 +247,31 @@ def _effective(judge: _Judge, cause: Cause, case: Any, items: Sequence[Any]) -> 
 def _named(fits: list[tuple[float, Cause]], rest: list[tuple[float, Cause]]) -> Diagnosis:
     fits.sort(key=lambda pair: pair[0])
     finite = sorted((pair for pair in rest if np.isfinite(pair[0])), key=lambda pair: pair[0])
-    score, best = fits[0]
+    score, _ = fits[0]
     evidence = f"after this correction the largest difference is {score:.2g} tolerances"
-    beside = ""
     if finite:
-        beside = f"; the next best, {' + '.join(finite[0][1].ids)}, leaves {finite[0][0]:.2g}"
-    if len(fits) == 1:
-        sentence, status = f"{best.sentence} ({evidence}{beside})", "named"
-    else:
-        listed = " | ".join(cause.sentence for _, cause in fits)
-        sentence, status = (
-            f"one of {len(fits)} that these data cannot tell apart: {listed} ({evidence}{beside})",
-            "set",
-        )
+        evidence += f"; the next best, {' + '.join(finite[0][1].ids)}, leaves {finite[0][0]:.2g}"
+    said = tuple(cause.sentence for _, cause in fits)
     return Diagnosis(
-        status,
-        sentence,
+        "named" if len(fits) == 1 else "set",
+        f"{_together(said)} ({evidence})",
         tuple(cause.ids for _, cause in fits),
         score,
         " + ".join(finite[0][1].ids) if finite else None,
         finite[0][0] if finite else None,
         convention=all(cause.convention for _, cause in fits),
+        said=said,
+        evidence=evidence,
     )
 
 
+def _together(said: tuple[str, ...]) -> str:
+    if len(said) == 1:
+        return said[0]
+    return f"one of {len(said)} that these data cannot tell apart: {' | '.join(said)}"
+
+
+_EVERYWHERE = 0.5  # roundings hit nearly every entry; a defect of one block does not
 _PRECISIONS = (("float32", 2.0**-23), ("TF32", 2.0**-10), ("bfloat16", 2.0**-7))
 
 
@@ -281,7 +282,7 @@ def _precision(failing: Any, submissions: Any, dtype: str, declared: Any, cache:
     ):  # a lower precision shows in nearly every product, not in one solve
         return None
     own = float(np.finfo(dtype).eps)
-    ratios, representable = [], []
+    ratios, spread, representable = [], [], []
     for item in failing:
         s = sensitivity(item.case, item.stage, dtype, declared, cache)
         if s is None:
@@ -297,22 +298,31 @@ def _precision(failing: Any, submissions: Any, dtype: str, declared: Any, cache:
                 return None
             if away > 0.0:  # inputs that a lower precision holds exactly say nothing
                 ratios.append(away / width)
+                spread.append(float(np.mean(np.abs(g - e) > 64.0 * own * one)))
         with np.errstate(over="ignore"):
             representable += [bool(np.all(r.astype(np.float32) == r)) for r in item.raw]
     for name, eps in _PRECISIONS:
         if eps <= 4.0 * own:
             continue
         typical = float(np.median(ratios))
-        if len(ratios) >= 5 and max(ratios) <= 64.0 * eps and eps / 64.0 <= typical <= 8.0 * eps:
-            stored = name == "float32" and all(representable)
+        sized = max(ratios) <= 64.0 * eps and eps / 64.0 <= typical <= 8.0 * eps
+        if len(ratios) >= 5 and sized and np.median(spread) >= _EVERYWHERE:
             size = f"the errors are {typical / eps:.2g} roundings of {name}"
-            precision, after = (f"precision-{name.lower()}",), max(ratios) / (64.0 * eps)
-            if stored:
-                words = f"{name} inside: {size}, and every value is a float32 number"
-                return Diagnosis("named", words, (precision,), after)
-            # the size alone does not tell roundings from other small errors
-            words = f"one of 2 that these data cannot tell apart: {name} inside | a finite difference; {size}"
-            return Diagnosis("set", words, (precision, ("finite-difference",)), after)
+            stored = name == "float32" and all(representable)
+            evidence = f"{size}, and every value is a float32 number" if stored else size
+            found = {f"precision-{name.lower()}": f"{name} inside"}
+            if not stored:  # the size alone does not tell roundings from other small errors
+                found["finite-difference"] = "a finite difference"
+                found["small-error"] = "another error of that size, which is not in the table"
+            said = tuple(found.values())
+            return Diagnosis(
+                "named" if stored else "set",
+                f"{_together(said)} ({evidence})",
+                tuple((one,) for one in found),
+                max(ratios) / (64.0 * eps),
+                said=said,
+                evidence=evidence,
+            )
     return None
 
 

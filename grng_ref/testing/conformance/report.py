@@ -24,6 +24,7 @@ class Check:
     detectable: float | None = None
     array: int | None = None  #: which array of the stage (a layer)
     entry: tuple[int, ...] | None = None
+    parameters: str = ""  #: which parameters the entry is of, for a stage with an axis of parameters
     got: float | None = None
     expected: float | None = None
     expected_failure: str | None = None  #: the reason in the user's file
@@ -54,6 +55,8 @@ class Diagnosis:
     next_residual: float | None = None
     partial: tuple[str, ...] = ()  #: stages that one cause explains by itself, where none explains all
     convention: bool = False
+    said: tuple[str, ...] = ()  #: each cause in words
+    evidence: str = ""
     declare: tuple[
         dict[str, str] | None, ...
     ] = ()  #: for each cause the ``conventions`` that would declare it
