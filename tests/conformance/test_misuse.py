@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from types import ModuleType
+import sys
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -76,6 +77,15 @@ def test_a_slip_in_a_setting_a_stage_or_a_case():
         check(Right(), [ONE], stages=["gradeint"])
     with pytest.raises(ValueError, match="nearest known name is 'one-layer'"):
         check(Right(), [ONE], only=["one-leyer"])
+
+
+def test_what_is_no_adapter_and_what_are_no_cases():
+    with pytest.raises(ValueError, match="got the class Right: call it"):
+        check(Right, [ONE])
+    with pytest.raises(ValueError, match="'loss' must be a method, got 3"):
+        check(SimpleNamespace(loss=3), [ONE])
+    with pytest.raises(TypeError, match="ids go into only"):
+        check(Right(), ["one-layer"])
 
 
 # --- result files -------------------------------------------------------------------------------------------
@@ -190,6 +200,10 @@ def test_result_files_in_fortran_order_and_complex(tmp_path):
         (lambda g: [(g[:6].reshape(2, 3), None)], "lacks the bias"),
         (lambda g: [(g, g), (g, g)], "each of 1 layers, got 2 parts"),
         (lambda g: [(g, g, g)], "got 3 parts"),
+        (lambda g: iter(g), "real numbers, got object"),
+        (lambda g: {"gradient": g}, "real numbers, got object"),
+        (lambda g: [[1.0], [2.0, 3.0]], "each of 1 layers, got 2 parts"),
+        (lambda g: sys.exit(3), "SystemExit: 3"),
         (lambda g: 1 / 0, "ZeroDivisionError: division by zero (test_misuse.py, line"),
     ],
 )

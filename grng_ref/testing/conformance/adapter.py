@@ -195,6 +195,9 @@ def check_names(adapter: Any) -> tuple[str, ...]:
     stages = [name for name in STAGE_NAMES if name not in offered]
     declared = [name for name in DECLARED if name not in present and name != "dtype"]
     own = {} if isinstance(adapter, ModuleType) else vars(type(adapter))
+    for name in stages:
+        if name in present and getattr_static(adapter, name) is not None:
+            raise ValueError(f"the adapter's {name!r} must be a method, got {getattr(adapter, name)!r:.60}")
     others = []
     for name in present:
         if name in STAGE_NAMES or name in DECLARED:

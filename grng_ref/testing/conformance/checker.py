@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..vectors import load_cases
+from ..vectors import Case, load_cases
 from ..vectors.store import DEFAULT_SET, read_manifest
 from .adapter import (
     STAGE_NAMES,
@@ -91,6 +91,8 @@ def check(
 
     Raises
     ------
+    TypeError
+        Cases that are none.
     ValueError
         An unknown case, stage, convention or dtype; a name of the adapter, of its expected failures, or in
         result files, that is nearly a known one or means nothing.
@@ -100,6 +102,9 @@ def check(
     if isinstance(adapter, type):
         raise ValueError(f"adapter must be an object, got the class {adapter.__name__}: call it")
     cases = tuple(load_cases() if cases is None else cases)
+    for case in cases:
+        if not isinstance(case, Case):
+            raise TypeError(f"cases must be test vectors (ids go into only=), got {type(case).__name__}")
     chosen = _selected(cases, only)
     wanted = tuple(stages) if stages is not None else STAGE_NAMES
     for stage in wanted:
@@ -229,7 +234,7 @@ def _results(
             raw = submitted(adapter, case, source, stage, knobs.get("layout"))
     except NotImplementedError as error:
         return Check(case.id, stage, "skipped", str(error) or "not implemented for this case")
-    except Exception as error:  # noqa: BLE001  a foreign program's failure is a finding, whatever it is
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a foreign program's failure is a finding
         reason = f"raised {type(error).__name__}: {error}{_place(error)}"
         return Check(case.id, stage, "wrong", reason)
     return Check(case.id, stage, "skipped", "no result for this case") if raw is None else raw
