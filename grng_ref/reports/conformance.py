@@ -171,7 +171,9 @@ def conformance_html(record: dict[str, Any]) -> str:
     pictures = "".join(_picture(check) for check in drawn[:_PICTURES])
     if pictures:
         of = f" The first {_PICTURES} of {len(drawn)}." if len(drawn) > _PICTURES else ""
-        legend = f"White: agrees; red: too large; blue: too small, relative to the largest entry.{of}"
+        legend = (
+            f"White: agrees; red: too large; blue: too small, by the largest entry; black: not finite.{of}"
+        )
         pictures = f"<h2>Where the errors sit</h2><p>{legend}</p>{pictures}"
     # what is wrong first, what was skipped last
     ranked = sorted(record["checks"], key=_rank)
@@ -220,18 +222,21 @@ def _check_row(check: dict[str, Any]) -> str:
 def _picture(check: dict[str, Any]) -> str:
     """The signed errors of a matrix, one square an entry."""
     errors = check["errors"]
-    top = max((abs(value) for row in errors for value in row), default=0.0)
-    if top == 0.0:
+    values = [value for row in errors for value in row]
+    top = max((abs(value) for value in values if value is not None), default=0.0)
+    if top == 0.0 and None not in values:
         return ""
     size = max(3, min(14, 260 // max(len(errors), len(errors[0]))))
     squares = []
     for i, row in enumerate(errors):
         for j, value in enumerate(row):
-            share = abs(value) / top
-            if share < 1e-3:
+            if value is None:
+                colour = "black"
+            elif top == 0.0 or abs(value) < 1e-3 * top:
                 continue
-            fade = int(255 * (1.0 - min(1.0, 0.15 + 0.85 * share)))
-            colour = f"rgb(255,{fade},{fade})" if value > 0 else f"rgb({fade},{fade},255)"
+            else:
+                fade = int(255 * (1.0 - min(1.0, 0.15 + 0.85 * abs(value) / top)))
+                colour = f"rgb(255,{fade},{fade})" if value > 0 else f"rgb({fade},{fade},255)"
             squares.append(
                 f'<rect x="{j * size}" y="{i * size}" width="{size}" height="{size}" fill="{colour}"/>'
             )

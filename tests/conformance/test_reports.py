@@ -130,3 +130,19 @@ def test_failures_come_first_in_the_table_and_skipped_checks_last():
     table = page.split("<h2>All checks</h2>")[1]
     verdicts = [part.split("<")[0] for part in table.split('<td style="color:')[1:]]
     assert [verdict.split(">")[1] for verdict in verdicts] == ["wrong", "right", "right", "skipped"]
+
+
+def test_the_picture_shows_what_is_not_finite():
+    """Also beside an error that is small, and where nothing else is wrong."""
+    for place in (1.0, 0.0):
+
+        class Off(Plain):
+            def fisher(self, view):
+                out = np.array(super().fisher(view))
+                out[0, 0], out[1, 2], out[2, 1] = np.nan, np.inf, out[2, 1] + place  # noqa: B023
+                return out
+
+        report = check(Off(), [CASES["ngd-tanh-gaussian"]], stages=["fisher"], diagnose=False)
+        page = conformance_html(report.to_dict())
+        assert page.count('fill="black"') == 2
+        assert page.count('fill="rgb') == (1 if place else 0)

@@ -248,10 +248,10 @@ def _place(error: BaseException) -> str:
 
 def _judged(case: Any, stage: str, got: Any, expected: Any, s: Any, dtype: str, knobs: Any) -> Check:
     """The verdict on arrays of the right shapes."""
-    found = []
+    found, limits = [], []
     for index, (g, e) in enumerate(zip(got, expected, strict=True)):
-        limit = tolerances(stage, e, s[index], dtype, radius_of(case, stage, index, e))
-        found.append((compare(g, e, limit), index))
+        limits.append(tolerances(stage, e, s[index], dtype, radius_of(case, stage, index, e)))
+        found.append((compare(g, e, limits[-1]), index))
     worst, index = max(found, key=lambda pair: pair[0].excess)
     values: dict[str, Any] = {
         "error": worst.error,
@@ -268,7 +268,7 @@ def _judged(case: Any, stage: str, got: Any, expected: Any, s: Any, dtype: str, 
     if worst.excess > 1.0:
         quality = solve_quality(case, stage, got[0], expected[0], dtype, knobs)
         if quality is None or not (quality.backward or quality.inverse):
-            picture = _picture(got[index], expected[index])
+            picture = _picture(got[index], expected[index], limits[index])
             return Check(case.id, stage, "wrong", _how_wrong(worst, got, dtype), errors=picture, **values)
         reason = f"scaled residual {quality.residual:.3g}, a backward stable solve has <= {BACKWARD:g}"
         if not quality.backward:
@@ -312,12 +312,13 @@ def _changes(case: Any, stage: str, expected: Any, knobs: Any) -> bool:
     )
 
 
-def _picture(got: Any, expected: Any) -> Any:
+def _picture(got: Any, expected: Any, limit: Any) -> Any:
+    """Relative errors beyond the tolerance; 0 within it."""
     if got.ndim != 2 or got.shape[0] > PICTURE or got.shape[1] > PICTURE:
         return None
     scale = float(np.max(np.abs(expected))) or 1.0
-    difference = np.nan_to_num((got - expected) / scale, posinf=1e300, neginf=-1e300)
-    return [[float(f"{value:.3g}") for value in row] for row in difference]
+    difference = np.where(np.abs(got - expected) <= limit, 0.0, (got - expected) / scale)
+    return [[float(f"{value:.3g}") if np.isfinite(value) else None for value in row] for row in difference]
 
 
 def parametrize_with_vectors(

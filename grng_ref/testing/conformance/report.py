@@ -28,7 +28,7 @@ class Check:
     got: float | None = None
     expected: float | None = None
     expected_failure: str | None = None  #: the reason in the user's file
-    errors: Any = None  #: signed relative errors of a small matrix, for the picture
+    errors: Any = None  #: signed relative errors of a small matrix, for the picture; None where not finite
 
     @property
     def ok(self) -> bool:
