@@ -303,12 +303,18 @@ def test_verify_refuses_what_is_stripped_or_added(folder, capsys, change, messag
         (lambda m: m["cases"][0]["optimizer"].pop("lr"), "lr"),
         (lambda m: m.pop("conventions"), "conventions"),
         (lambda m: m.update(format="something"), "format|constant|expected"),
-        (lambda m: m["cases"][1]["reasons"].clear(), "neither a radius nor a reason"),
     ],
 )
 def test_manifest_that_is_none(folder, change, message):
     edit(folder, change)
     with pytest.raises(ValueError, match=message):
+        load_cases(folder)
+
+
+def test_neither_a_radius_nor_a_reason(folder):
+    rewrite(folder, without("radius.gradient"))
+    edit(folder, lambda m: m["cases"][0]["tensors"].pop("radius.gradient"))
+    with pytest.raises(ValueError, match="gradient has neither a radius nor a reason"):
         load_cases(folder)
 
 
