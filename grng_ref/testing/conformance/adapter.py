@@ -37,13 +37,15 @@ class CaseView:
     without bias; ``frozen``, the pairs of frozen layers by index; ``scales``, the factor c of every layer's
     input; ``batch(step)`` with ``.x .y .samples .probes``; ``stage(name)``, the expected result of another
     stage; every setting of the optimizer by its name (``lr``, ``damping``, ``rho``, ...; None where the case
-    has none); ``network``, ``likelihood``, ``curvature``, ``optimizer``, ``steps``, ``id``, ``flags``.
+    has none), and ``settings(step)``, all of them at a step: those in ``schedules`` change; ``network``,
+    ``likelihood``, ``curvature``, ``optimizer``, ``steps``, ``id``, ``flags``.
     """
 
     def __init__(self, case: Any, library: str, dtype: str) -> None:
         self.id, self.flags, self.steps = case.id, case.flags, case.steps
         self.network, self.likelihood = deepcopy(case.network), deepcopy(case.likelihood)
         self.curvature, self.optimizer = deepcopy(case.curvature), deepcopy(case.optimizer)
+        self.schedules, self.settings = deepcopy(case.schedules), case.settings
         self._case, self._library, self._dtype = case, library, dtype
         self.theta, self.x, self.y, self.v = (self._put(a) for a in (case.theta, case.x, case.y, case.v))
         self.samples, self.probes = self._put(case.samples), self._put(case.probes)

@@ -70,6 +70,7 @@ class _Judge:
         self._plain: dict[tuple[str, str], Any] = {}
         ids = dict.fromkeys(one.case.id for one in submissions if not one.passed)
         self.failing = sorted(ids, key=lambda name: _size(self.by_case[name][0]))
+        self.failing_cases = [self.by_case[name][0].case for name in self.failing]
         self._replays: dict[tuple[str, tuple[str, ...]], Replay] = {}
 
     def _replay(self, case: Any, cause: Cause, knobs: Any) -> Replay:
@@ -169,6 +170,7 @@ def diagnose(
         fits, more = _survivors(judge, pairs, trials)
         rest += more
     if fits:
+        fits += [(score, one) for score, cause in fits for one in _constants(cause, judge.failing_cases)]
         return _named(fits, rest), _conventional(judge, [cause for _, cause in fits], failing)
     precision = _precision(failing, submissions, dtype, declared, cache)
     return precision or _unexplained(judge, failing, rest), frozenset()
@@ -182,6 +184,13 @@ def with_declarations(found: Diagnosis, conventions: Mapping[str, str]) -> Diagn
         for parts in causes
     )
     return replace(found, declare=declare)
+
+
+def _constants(cause: Cause, cases: Sequence[Any]) -> list[Cause]:
+    """The cause with constants, where these cases do not tell them from its factors of N and K."""
+    sizes = {(case.x.shape[0], case.network["sizes"][-1]) for case in cases}
+    parts = tuple(part.with_constant(sizes) or part for part in cause.parts)
+    return [Cause(parts)] if parts != cause.parts else []
 
 
 def _conventional(judge: _Judge, fits: Sequence[Cause], failing: Sequence[Any]) -> frozenset[tuple[str, str]]:
@@ -334,6 +343,7 @@ def _unexplained(judge: _Judge, failing: Sequence[Any], rest: Any) -> Diagnosis:
         alone = [Cause((h,)) for h in HYPOTHESES]
         for one in every[:_PARTIAL]:
             alone = [cause for cause in alone if judge.excess(cause, [one]) <= 1.0]
+        alone += [one for c in alone for one in _constants(c, [e.case for e in every[:_PARTIAL]])]
         if alone:
             where = "" if len(every) <= _PARTIAL else f" (in the {_PARTIAL} smallest of {len(every)} cases)"
             partial.append(f"{stage} alone{where}: " + " | ".join(cause.sentence for cause in alone))

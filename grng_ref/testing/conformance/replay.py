@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...arrays import NumericalError
-from . import kalman, layouts, steps
+from . import kalman, layouts, solves, steps
 from .knobs import Knobs, resolved
 from .noise import Noise, Silence
 from .view import SCALES, NotApplicable, View, perturbed
@@ -121,8 +121,8 @@ class Replay:
         view, settings = self.first, self.case.optimizer
         C = view.factors if view.structure == "kfac" else view.dense
         kind = "factored" if view.structure == "tridiagonal_kfac" else damping_kind(self.case)
-        a = steps.damping_of(settings["damping"], self.knobs, view)
-        return (steps.damped_solve(view, C, self.v, a, kind, self.knobs, self.noise),)
+        a = solves.damping_of(settings["damping"], self.knobs, view)
+        return (solves.damped_solve(view, C, self.v, a, kind, self.knobs, self.noise),)
 
     def _hvp(self) -> Any:
         return (self.first.hvp(self.v),)

@@ -24,13 +24,16 @@ from .sound import require_sound
 from .stages import STAGES
 
 FORMAT = "grng_ref test vectors"
-FORMAT_VERSION = "1.0.0"  # of the files: a new key is a minor version, another meaning a major one
+FORMAT_VERSION = "2.0.0"  # of the files: a new key is a minor version, another meaning a major one
 MANIFEST = "manifest.json"
 DEFAULT_SET = Path(__file__).parent / "data"
 
 _SCHEMA = Path(__file__).parent / "manifest.schema.json"
-_DESCRIBED = ("id", "title", "notes", "source", "network", "likelihood", "curvature", "optimizer", "steps")
-_COMPUTATION = ("network", "likelihood", "curvature", "optimizer")
+_DESCRIBED = (
+    *("id", "title", "notes", "source", "network", "likelihood", "curvature", "optimizer", "steps"),
+    "schedules",
+)
+_COMPUTATION = ("network", "likelihood", "curvature", "optimizer", "schedules")
 _PREFIXES = {"input": "inputs", "expected": "expected", "radius": "radii"}
 
 
@@ -227,6 +230,9 @@ def _check_manifest(manifest: Any, where: str) -> None:
         unknown = set(entry["optimizer"]) ^ {"name", *SETTINGS[entry["optimizer"]["name"]]}
         if unknown:
             raise ValueError(f"{where}: case {entry['id']}: unknown or missing settings {sorted(unknown)}")
+        uneven = [name for name, values in entry["schedules"].items() if len(values) != entry["steps"]]
+        if uneven:
+            raise ValueError(f"{where}: case {entry['id']}: a schedule needs a number a step, got {uneven}")
         if entry["file"] != f"{entry['id']}.safetensors":
             raise ValueError(
                 f"{where}: the file of case {entry['id']} must have its name, got {entry['file']!r}"
