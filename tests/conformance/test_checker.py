@@ -188,7 +188,7 @@ def test_example_of_the_docs_on_the_command_line_over_the_whole_set(tmp_path, mo
     from grng_ref.cli import build_app
 
     page = (Path(__file__).parents[2] / "docs" / "conformance.md").read_text(encoding="utf-8")
-    code = page.split("```{testcode}")[1].split("report = check")[0]
+    code = "class MyLeastSquares" + page.split("class MyLeastSquares")[1].split("report = check")[0]
     fixed = code.replace('/ case.likelihood["variance"]', '/ (len(case.x) * case.likelihood["variance"])')
     assert fixed != code
     (tmp_path / "summed_lines.py").write_text(code, encoding="utf-8")

@@ -69,7 +69,7 @@ class _Case:
 
     def _numbers(self, run: Replay) -> tuple[Any, ...]:
         """Two numbers an array, enough to tell arrays apart for seeded weights; by stage."""
-        found = []
+        found: list[tuple[float, ...] | None] = []
         for stage in self.case.stages:
             try:
                 arrays = comparable(stage, run.stage(stage), self.case.x.shape[0])

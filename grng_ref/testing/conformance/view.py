@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -14,9 +14,8 @@ from ...curvature import curvature as build_curvature
 from ...models import Activation
 from ...models.activations import find_activation
 from ...problem import Problem
+from .knobs import Knobs as Knobs
 from .noise import Noise
-
-Knobs = Mapping[str, Any]
 
 SCALES: dict[str, Callable[[int, int], float]] = {
     "N": lambda n, k: n,
