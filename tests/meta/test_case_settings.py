@@ -40,7 +40,7 @@ def differs(case, changed):
     try:
         arrays = reference(changed)
     except (ValueError, TypeError, NumericalError) as error:
-        # without the draws that it needs an adapter fails; another combination that there is not shows nothing
+        # without its draws an adapter fails; another combination that there is not shows nothing
         return "needs samples" in str(error) or "must be None: this step" in str(error)
     for name, array in case.expected.items():
         if name not in arrays:  # a stage that the other computation does not have

@@ -100,7 +100,7 @@ def kfac_rows() -> list[Row]:
         Row("kfac-empirical-refresh", "K-FAC, empirical, built anew every third step", _WIDE, "gaussian",
             "kfac", structure="kfac", kind="empirical", examples=7, steps=5,
             settings={"lr": 0.75, "damping": 0.0625, "ema": 0.875, "refresh": 3, "momentum": 0.25},
-            notes="The average counts refreshes, not steps; empirical rows of a Gaussian show a missing 1/2."),
+            notes="The average counts refreshes; empirical rows of a Gaussian show a missing 1/2."),
         Row("kfac-schedule", "K-FAC, step size and damping change", _THREE, "categorical", "kfac",
             structure="kfac", examples=7, steps=3,
             schedules={"lr": (1.0, 0.5, 0.25), "damping": (0.125, 0.5, 0.25)},
