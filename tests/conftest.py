@@ -23,8 +23,8 @@ BACKENDS = {
     "jax": ("jax", None, False),
     "cupy": ("cupy", None, False),
 }
-# JAX compiles every operation anew for each shape and dtype. In float32 it is enough that the batteries pass; those of
-# the beliefs, whose panels and windows have many shapes, are enough in float64 too.
+# JAX compiles every operation anew for each shape and dtype. In float32 it is enough that the batteries pass;
+# that of the beliefs, whose panels and windows have many shapes, is enough in float64 too.
 JAX_FLOAT32 = {"contracts"}
 JAX_IN_BATTERIES_ONLY = {"beliefs"}
 MARKS = {"torch": pytest.mark.peers, "jax": pytest.mark.peers, "cupy": pytest.mark.gpu}
