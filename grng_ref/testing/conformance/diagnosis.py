@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -50,6 +51,11 @@ class Cause:
         if len(set().union(*own)) < sum(map(len, own)):
             return None
         return combined(declared, *own)
+
+
+def _sizes(case: Any) -> tuple[int, int]:
+    """N and K."""
+    return case.x.shape[0], case.network["sizes"][-1]
 
 
 def _size(one: Any) -> int:
@@ -188,7 +194,7 @@ def with_declarations(found: Diagnosis, conventions: Mapping[str, str]) -> Diagn
 
 def _constants(cause: Cause, cases: Sequence[Any]) -> list[Cause]:
     """The cause with constants, where these cases do not tell them from its factors of N and K."""
-    sizes = {(case.x.shape[0], case.network["sizes"][-1]) for case in cases}
+    sizes = {_sizes(case) for case in cases}
     parts = tuple(part.with_constant(sizes) or part for part in cause.parts)
     return [Cause(parts)] if parts != cause.parts else []
 
@@ -335,17 +341,28 @@ def _precision(failing: Any, submissions: Any, dtype: str, declared: Any, cache:
     return None
 
 
+def _varied(items: Iterable[Any]) -> list[Any]:
+    """The smallest first, but all sizes (N, K) before one of them again."""
+    seen: Counter[tuple[int, int]] = Counter()
+    placed = []
+    for one in sorted(items, key=_size):
+        size = _sizes(one.case)
+        placed.append((seen[size], one))
+        seen[size] += 1
+    return [one for _, one in sorted(placed, key=lambda pair: pair[0])]
+
+
 def _unexplained(judge: _Judge, failing: Sequence[Any], rest: Any) -> Diagnosis:
     """None fits everything; what explains single stages by itself is said as such."""
     partial = []
     for stage in dict.fromkeys(one.stage for one in failing):
-        every = sorted((one for one in failing if one.stage == stage), key=_size)
+        every = _varied(one for one in failing if one.stage == stage)
         alone = [Cause((h,)) for h in HYPOTHESES]
         for one in every[:_PARTIAL]:
             alone = [cause for cause in alone if judge.excess(cause, [one]) <= 1.0]
         alone += [one for c in alone for one in _constants(c, [e.case for e in every[:_PARTIAL]])]
         if alone:
-            where = "" if len(every) <= _PARTIAL else f" (in the {_PARTIAL} smallest of {len(every)} cases)"
+            where = "" if len(every) <= _PARTIAL else f" (in {_PARTIAL} of {len(every)} cases)"
             partial.append(f"{stage} alone{where}: " + " | ".join(cause.sentence for cause in alone))
     finite = sorted((pair for pair in rest if np.isfinite(pair[0])), key=lambda pair: pair[0])
     nearest = f"; the nearest is {' + '.join(finite[0][1].ids)}" if finite else ""

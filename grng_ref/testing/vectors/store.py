@@ -230,9 +230,12 @@ def _check_manifest(manifest: Any, where: str) -> None:
         unknown = set(entry["optimizer"]) ^ {"name", *SETTINGS[entry["optimizer"]["name"]]}
         if unknown:
             raise ValueError(f"{where}: case {entry['id']}: unknown or missing settings {sorted(unknown)}")
-        uneven = [name for name, values in entry["schedules"].items() if len(values) != entry["steps"]]
-        if uneven:
-            raise ValueError(f"{where}: case {entry['id']}: a schedule needs a number a step, got {uneven}")
+        for name, values in entry["schedules"].items():
+            if len(values) != entry["steps"] or values[0] != entry["optimizer"].get(name):
+                raise ValueError(
+                    f"{where}: case {entry['id']}: the schedule of {name!r} must have a number a step, the "
+                    f"first that of the optimizer, got {values}"
+                )
         if entry["file"] != f"{entry['id']}.safetensors":
             raise ValueError(
                 f"{where}: the file of case {entry['id']} must have its name, got {entry['file']!r}"
