@@ -118,7 +118,7 @@ def test_another_declaration_fails(adapter, changes):
 
 def test_factors_of_the_bias_apart_are_another_approximation(adapter):
     one = adapter("curvlinops_kfac:SeparateBias", "curvlinops")
-    cases = [CASES[i] for i in ("kfac-baseline", "kfac-expected-exact", "no-bias")]
+    cases = [CASES[i] for i in ("kfac-baseline", "kfac-empirical-exact", "no-bias")]
     report = check(one, cases, stages=["hvp", "curvature_product", "damped_solve"])
     wrong = {(c.case, c.stage) for c in report.checks if not c.ok}
     stages = ("curvature_product", "damped_solve")

@@ -143,6 +143,14 @@ def test_symbolic_link(folder, tmp_path):
         load_cases(folder)
 
 
+@pytest.mark.parametrize("schedule", [{"lr": [1.0]}, {"lr": [0.5, 0.5, 0.5]}, {"speed": [1.0, 1.0, 1.0]}])
+def test_schedule_that_is_none_of_the_case(folder, schedule):
+    """Too short; another first value than the optimizer's; no setting."""
+    edit(folder, lambda m: m["cases"][0].update(schedules=schedule))
+    with pytest.raises(ValueError, match="schedule"):
+        load_cases(folder)
+
+
 def test_missing_file_and_missing_manifest(folder, tmp_path):
     (folder / f"{IDS[0]}.safetensors").unlink()
     with pytest.raises(ValueError, match="is missing"):

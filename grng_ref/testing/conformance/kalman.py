@@ -101,7 +101,7 @@ def _condition(replay: Any, step: int, mean: Any, predicted: _Belief, settings: 
     delta, precision, belief = 0.0 * mean, 0.0, predicted
     for iteration in range(1 if how == "ignored" else iterations):
         view = replay.view(mean + delta, step)
-        if iteration == 0:
+        if iteration == 0 or how == "counted":
             precision = _precision(view, settings, replay.knobs)
         seen = _observed(view, settings, replay.knobs)
         if how == "counted":
