@@ -5,7 +5,7 @@ data moves; errors name the argument, what it got and what it needs.
 """
 
 from .describe import describe_backends
-from .draws import host_generator
+from .draws import host_generator, stream
 from .errors import BackendError, NumericalError
 from .namespaces import (
     Array,
@@ -60,5 +60,6 @@ __all__ = [
     "namespace",
     "namespace_of_mixed",
     "row_major_copy",
+    "stream",
     "to_numpy",
 ]

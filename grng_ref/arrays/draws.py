@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
+
+STREAMS = ("batches", "data", "parameters")
+"""Uses of a seed by training, each with draws of its own; see `stream`."""
 
 
 def host_generator(rng: int | Sequence[int] | np.random.Generator | None) -> np.random.Generator:
@@ -21,13 +24,32 @@ def host_generator(rng: int | Sequence[int] | np.random.Generator | None) -> np.
     """
     if isinstance(rng, np.random.Generator):
         return rng
-    seeds: Sequence[Any] = rng if isinstance(rng, tuple | list) else (rng,)
-    if any(isinstance(s, bool) or not isinstance(s, numbers.Integral) for s in seeds):
+    return np.random.default_rng(_checked(rng if isinstance(rng, tuple | list) else (rng,), rng))
+
+
+def stream(rng: int | np.random.Generator, use: str, *numbers: int) -> np.random.Generator:
+    """The draws of one use of a seed: ``default_rng(SeedSequence(rng, spawn_key=(i, *numbers)))``.
+
+    i is the place of the use in `STREAMS`. Uses have nothing in common with each other, nor with
+    ``default_rng(rng)`` and ``default_rng([rng, ...])``. A generator is used as it is.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `host_generator`.
+    """
+    if isinstance(rng, np.random.Generator):
+        return rng
+    key = (STREAMS.index(use), *numbers)
+    return np.random.default_rng(np.random.SeedSequence(*_checked((rng,), rng), spawn_key=key))
+
+
+def _checked(seeds: Sequence[Any], given: Any) -> list[int]:
+    if any(isinstance(s, bool) or not isinstance(s, Integral) for s in seeds):
         raise TypeError(
-            f"rng must be an integer seed or a numpy.random.Generator, got {type(rng).__name__}; "
+            f"rng must be an integer seed or a numpy.random.Generator, got {type(given).__name__}; "
             "draws are always seeded"
         )
     if any(s < 0 for s in seeds):
-        raise ValueError(f"rng must be a seed >= 0, got {rng}")
-    # One seed is passed as a number: default_rng(3) and default_rng([3]) are different streams.
-    return np.random.default_rng([int(s) for s in seeds] if isinstance(rng, tuple | list) else int(seeds[0]))
+        raise ValueError(f"rng must be a seed >= 0, got {given}")
+    return [int(s) for s in seeds]

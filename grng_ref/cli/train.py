@@ -9,14 +9,15 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from grng_ref import data, optimizers, training
-from grng_ref.arrays import BackendError, asarray
+from grng_ref.arrays import BackendError, NumericalError, asarray, check_choice, check_integer, stream
 from grng_ref.models import MLP
 from grng_ref.optimizers import Optimizer
 from grng_ref.problem import Problem
 from grng_ref.training import Fit, Record
+from grng_ref.training.batches import Batches
 
 if TYPE_CHECKING:
     import typer
@@ -80,11 +81,18 @@ def register(app: typer.Typer) -> None:
         with _wrong_use():
             if backend == "jax" and dtype == "float64":
                 os.environ.setdefault("JAX_ENABLE_X64", "1")  # read when JAX is first imported
+            check_choice("--data", name, data.NAMES)
+            check_choice("--optimizer", optimizer, tuple(DEFAULTS))
+            check_integer("--data-seed", data_seed, minimum=0)
             loaded = data.load(name, rng=data_seed, size=size)
+            if epochs is None and steps is None:
+                epochs = 10
+            batches = Batches(len(loaded.x_train), batch_size or None, seed)
+            total = batches.total(epochs, steps)
             sizes = (loaded.inputs, *_widths(hidden), loaded.outputs)
             on_device: dict[str, Any] = {"backend": backend, "dtype": dtype, "device": device}
             problem = Problem(MLP(sizes, activation=activation), loaded.likelihood)
-            theta = problem.init(rng=seed, **on_device)
+            theta = problem.init(rng=stream(seed, "parameters"), **on_device)
             arrays = asarray(
                 {
                     part: (getattr(loaded, f"x_{part}"), getattr(loaded, f"y_{part}"))
@@ -92,19 +100,26 @@ def register(app: typer.Typer) -> None:
                 },
                 **on_device,
             )
-            length = {"epochs": 10} if epochs is None and steps is None else {}
-            length |= {k: v for k, v in (("epochs", epochs), ("steps", steps)) if v is not None}
-            total = length.get("steps") or _steps(length["epochs"], len(loaded.x_train), batch_size)
             given = {"lr": lr, "damping": damping, "rho": rho}
-            made = _make_optimizer(problem, optimizer, given, settings or [], seed, max(total, 1))
+            made = _make_optimizer(problem, optimizer, given, settings or [], seed, total)
+            origin = (
+                f"from {checkpoint}" if checkpoint and checkpoint.exists() else "there is no checkpoint yet"
+            )
             with _progress(total, quiet=as_json) as show:
+
+                def started(step: int) -> None:
+                    if resume:
+                        _tell(f"starts at step {step} of {total}, {origin}")
+                    show(step, "")
+
                 fitted = training.fit(
                     problem,
                     made,
                     theta,
                     *arrays["train"],
-                    **length,
-                    batch_size=batch_size or None,
+                    epochs=epochs,
+                    steps=steps,
+                    batch_size=batches.batch_size,
                     seed=seed,
                     validation=arrays["validation"],
                     align=align,
@@ -113,14 +128,18 @@ def register(app: typer.Typer) -> None:
                     checkpoint=checkpoint,
                     checkpoint_every=checkpoint_every,
                     resume=resume,
-                    on_record=show,
+                    on_start=started,
+                    on_record=lambda record: show(record.step, _brief(record)),
                 )
+        if fitted.status == "interrupted":
+            kept = "nothing is kept without --checkpoint" if checkpoint is None else "--resume goes on"
+            _tell(f"interrupted after step {fitted.step} of {total}: {kept}")
         summary = _summary(loaded, optimizer, fitted, problem, arrays["test"])
         if as_json:
             print(json.dumps(summary, indent=2, allow_nan=False))
         else:
             _print_summary(summary)
-        raise typer.Exit({"finished": 0, "interrupted": 130}.get(fitted.status, 1))
+        raise typer.Exit({"finished": 0, "interrupted": 130}.get(summary["status"], 1))
 
 
 # --- from words to objects ---------------------------------------------------------------------------------
@@ -135,8 +154,6 @@ def _make_optimizer(
     total: int,
 ) -> Optimizer:
     """The optimizer of that name with these options; schedules run over so many steps."""
-    if name not in DEFAULTS:
-        raise ValueError(f"--optimizer must be one of {', '.join(DEFAULTS)}; got {name!r}")
     factory: Callable[..., Any] = getattr(optimizers, name)
     known = [p.name for p in inspect.signature(factory).parameters.values() if p.kind is p.KEYWORD_ONLY]
     options: dict[str, Any] = dict(DEFAULTS[name])
@@ -163,9 +180,9 @@ def _scheduled(name: str, text: str, total: int) -> Any:
     kind, colon, number = text.rpartition(":")
     try:
         value = float(number)
-    except ValueError:
-        raise ValueError(f"{name} must be VALUE or SCHEDULE:VALUE, got {text!r}") from None
-    return training.schedule(kind, value, steps=total) if colon else value
+        return training.schedule(kind, value, steps=total) if colon else value
+    except ValueError as error:
+        raise ValueError(f"{name} must be VALUE or SCHEDULE:VALUE, got {text!r}: {error}") from None
 
 
 def _value(text: str) -> Any:
@@ -178,14 +195,10 @@ def _value(text: str) -> Any:
 
 
 def _widths(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(",") if part.strip())
-    except ValueError:
-        raise ValueError(f"--hidden must be widths such as 32,16, got {text!r}") from None
-
-
-def _steps(epochs: int, examples: int, batch_size: int) -> int:
-    return epochs * (1 if batch_size <= 0 else -(-examples // batch_size))
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ValueError(f"--hidden must be widths such as 32,16, got {text!r}")
+    return tuple(int(part) for part in parts)
 
 
 @contextlib.contextmanager
@@ -194,30 +207,30 @@ def _wrong_use() -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError, OSError, ModuleNotFoundError, BackendError) as error:
-        _refuse(str(error))
+        _tell(str(error))
+        raise SystemExit(2) from None
 
 
-def _refuse(message: str) -> NoReturn:
+def _tell(message: str) -> None:
     print(f"grng-ref train: {message}", file=sys.stderr)
-    raise SystemExit(2)
 
 
 # --- what is shown -----------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[Record], None] | None]:
-    """A bar on standard error with the last record, if that is a terminal."""
+def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[int, str], None]]:
+    """A bar on standard error, set by ``show(step, text)``, if that is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     if quiet or not sys.stderr.isatty():
-        yield None
+        yield lambda step, text: None
         return
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=total)
-        yield lambda record: bar.update(task, completed=record.step, description=_brief(record))
+        yield lambda step, text: bar.update(task, completed=step, description=text)
 
 
 def _brief(record: Record) -> str:
@@ -230,16 +243,20 @@ def _summary(
 ) -> dict[str, Any]:
     """The run in one object; the test set is looked at here, once."""
     last = fitted.records[-1]._asdict() if fitted.records else None
-    seen = training.evaluate(problem, fitted.theta, *test)
+    status, seen = fitted.status, None
+    try:
+        seen = training.evaluate(problem, fitted.theta, *test)
+    except NumericalError as error:
+        status = f"failed: test part: {error}" if status == "finished" else status
     return {
-        "status": fitted.status,
+        "status": status,
         "step": fitted.step,
         "data": loaded.name,
         "source": loaded.source,
         "optimizer": optimizer,
         "parameters": problem.num_parameters,
-        "test_loss": seen.loss,
-        "test_accuracy": seen.accuracy,
+        "test_loss": seen and seen.loss,
+        "test_accuracy": seen and seen.accuracy,
         "optimum": loaded.optimum,
         "last_record": last,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,22 @@ class DataSet:
     def inputs(self) -> int:
         """Number d of inputs."""
         return int(self.x_train.shape[1])
+
+
+def assemble(
+    name: str,
+    likelihood: Likelihood,
+    outputs: int,
+    x: Sequence[np.ndarray],
+    y: Sequence[np.ndarray],
+    *,
+    source: str,
+    note: str,
+    optimum: float | None = None,
+) -> DataSet:
+    """The data set of these three parts."""
+    train, validation, test = zip(x, y, strict=True)
+    return DataSet(name, likelihood, outputs, *train, *validation, *test, source, note, optimum)
 
 
 def split_sizes(count: int) -> tuple[int, int, int]:

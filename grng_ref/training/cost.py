@@ -15,12 +15,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..optimizers import Optimizer
-from ..optimizers.adamw import AdamW
-from ..optimizers.natural import NaturalGradient
-from ..optimizers.rkalman import RKalman
-from ..optimizers.sgd import SGD
-from ..optimizers.sophia import Sophia
+from ..arrays import check_integer
+from ..optimizers import SGD, AdamW, NaturalGradient, Optimizer, RKalman, Sophia
+from ..optimizers.base import value_at
 
 FORWARD, BACKWARD = 1, 2
 GRADIENT = FORWARD + BACKWARD
@@ -53,11 +50,19 @@ def passes_of_step(optimizer: Optimizer, step: int, outputs: int) -> int | None:
     outputs : int
         K of the network: the expected Fisher takes K backward passes.
 
+    Raises
+    ------
+    TypeError, ValueError
+        Bad arguments.
+
     Notes
     -----
     A loss alone counts 1, a gradient 3, a backward pass more at the same point 2, a Hessian-vector product 6.
     Solves and products of matrices are not counted, nor what is evaluated for a record only.
     """
+    check_optimizer(optimizer)
+    check_integer("step", step, minimum=0)
+    check_integer("outputs", outputs, minimum=1)
     if isinstance(optimizer, SGD | AdamW):
         return GRADIENT
     if isinstance(optimizer, NaturalGradient):
@@ -70,8 +75,13 @@ def passes_of_step(optimizer: Optimizer, step: int, outputs: int) -> int | None:
     return None if method is None else int(method(step, outputs))
 
 
-def _value(schedule: Any, step: int) -> float:
-    return float(schedule(step) if callable(schedule) else schedule)
+def check_optimizer(optimizer: Any) -> None:
+    """Raise a TypeError unless it has the two methods that training calls."""
+    methods = (getattr(optimizer, name, None) for name in ("init", "step"))
+    if isinstance(optimizer, type) or not all(callable(method) for method in methods):
+        raise TypeError(
+            f"optimizer must be an object with methods init and step, got {type(optimizer).__name__}"
+        )
 
 
 def _signals(kind: str, outputs: int, samples: int = 1) -> int:
@@ -85,7 +95,7 @@ def _natural(optimizer: NaturalGradient, step: int, outputs: int) -> int:
     passes = GRADIENT
     if step % options.refresh == 0:
         passes += _signals(options.kind, outputs, options.num_samples)
-    if regularization.kind == "explicit" and _value(regularization.rho, step) > 0.0:
+    if regularization.kind == "explicit" and value_at("rho", regularization.rho, step) > 0.0:
         passes += HESSIAN_PRODUCT if regularization.hvp == "exact" else GRADIENT
     return passes
 
@@ -100,6 +110,6 @@ def _sophia(optimizer: Sophia, step: int) -> int:
 
 def _rkalman(optimizer: RKalman, step: int, outputs: int) -> int:
     each = GRADIENT + _signals(optimizer.kind, outputs)
-    if optimizer.regularization == "explicit" and _value(optimizer.rho, step) > 0.0:
+    if optimizer.regularization == "explicit" and value_at("rho", optimizer.rho, step) > 0.0:
         each += optimizer.problem.num_parameters * HESSIAN_PRODUCT
     return optimizer.iterations * each

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from ..arrays import Array, NumericalError, namespace, namespace_of_mixed
+from ..arrays import Array, NumericalError, check_real, check_shape, namespace, namespace_of_mixed
+from ..arrays.linalg import quiet
 from ..curvature import curvature
 from ..likelihoods import Bernoulli, Categorical
 from ..optimizers import Comparison, compare
+from ..optimizers.base import check_problem
 from ..problem import Problem
 
 
@@ -41,10 +43,12 @@ def evaluate(problem: Problem, theta: Array, x: Array, y: Array) -> Evaluation:
     NumericalError
         The outputs or the loss overflowed.
     """
+    check_problem(problem)
     outputs = problem.outputs(theta, x)
     problem.likelihood.check_targets(outputs, y)
     xp = namespace_of_mixed(outputs=outputs, y=y)
-    loss = float(xp.mean(problem.likelihood.loss(outputs, y)))
+    with quiet():
+        loss = float(xp.mean(problem.likelihood.loss(outputs, y)))
     if not math.isfinite(loss):
         raise NumericalError(f"loss overflowed: {loss} from finite outputs")
     if isinstance(problem.likelihood, Categorical):
@@ -79,6 +83,10 @@ def alignment(
     NumericalError
         The solve failed.
     """
+    check_problem(problem)
+    check_real("damping", damping, minimum=0.0, exclusive=True)
+    namespace(theta=theta, delta=delta)
+    check_shape("delta", delta, tuple(theta.shape), "that of theta")
     at = problem.linearize(theta, x, y)
     exact = curvature(at.activations, at.signals, structure="full")
     direction = exact.solve(at.gradient, damping=damping, coefficients=at.coefficients)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -19,13 +20,14 @@ from ..arrays import (
     row_major_copy,
 )
 from ..optimizers import Comparison, Optimizer, StepInfo
+from ..optimizers.base import check_problem
 from ..problem import Problem
 from .batches import Batches
-from .checkpoints import Position, read_checkpoint, remove_leftovers, write_checkpoint
-from .cost import gradient_evaluations, passes_of_step
+from .checkpoints import Position, check_writable, read_checkpoint, remove_leftovers, write_checkpoint
+from .cost import check_optimizer, gradient_evaluations, passes_of_step
 from .evaluation import alignment, evaluate, is_zero
 from .identity import describe, describe_arrays, digest
-from .records import SCHEMA, Record, RecordFile, check_ours, cut_back
+from .records import Record, RecordFile, check_unfinished_start, checked_path, cut_back, header
 from .signals import stop_wishes
 
 
@@ -57,6 +59,7 @@ def fit(
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int | None = None,
     resume: bool = False,
+    on_start: Callable[[int], None] | None = None,
     on_record: Callable[[Record], None] | None = None,
 ) -> Fit:
     """Train: ``theta, state, info = optimizer.step(theta, state, x_batch, y_batch)``, step after step.
@@ -75,9 +78,11 @@ def fit(
         How long, one of the two: passes over the examples, or steps.
     batch_size : int, optional
         Each epoch visits every example once, in batches of nearly equal size, at most this one, by the
-        permutation of ``numpy.random.default_rng([seed, epoch])``. ``None``: all examples at each step.
+        permutation of ``default_rng(SeedSequence(seed, spawn_key=(0, epoch)))`` of `numpy.random`.
+        ``None``: all examples at each step, in their order.
     seed : int
-        Of the permutations; the optimizer's own draws have a seed of their own.
+        Of the permutations, which share no draws with ``problem.init(rng=seed)`` and with an optimizer of
+        this seed.
     validation : (x, y), optional
         Other examples, for the records only.
     align : float, optional
@@ -96,6 +101,8 @@ def fit(
         uninterrupted run (except ``seconds``); records after it are cut off, and written again.
         ``epochs`` or ``steps`` count from the start of the run and may differ from those of the interrupted
         one. Without it, a records file or checkpoint that is there is refused.
+    on_start : callable, optional
+        Called once, before the first step of this call, with the number of steps that are taken already.
     on_record : callable, optional
         Called with each new `Record`.
 
@@ -118,20 +125,29 @@ def fit(
     SIGTERM let the step in progress finish, write a checkpoint and end with ``"interrupted"``; a second
     signal raises KeyboardInterrupt at once. After a kill the last checkpoint is valid.
     """
-    batches = _check(problem, theta, x, y, validation, batch_size, seed)
-    total = _total_steps(epochs, steps, batches)
+    _check(problem, optimizer, theta, x, y, validation)
+    batches = Batches(int(x.shape[0]), batch_size, seed)
+    total = batches.total(epochs, steps)
     every = batches.per_epoch if every is None else check_integer("every", every, minimum=1)
     if align is not None:
         check_real("align", align, minimum=0.0, exclusive=True)
     if checkpoint_every is None:
         checkpoint_every = batches.per_epoch
     check_integer("checkpoint_every", checkpoint_every, minimum=1)
-    files = _Files(_path("records", records), _path("checkpoint", checkpoint))
+    for name, function in (("on_start", on_start), ("on_record", on_record)):
+        if function is not None and not callable(function):
+            raise TypeError(f"{name} must be a function, got {type(function).__name__}")
+    files = _Files(
+        None if records is None else checked_path("records", records),
+        None if checkpoint is None else checked_path("checkpoint", checkpoint),
+    )
     files.check(resume)
     run = _Run(problem, optimizer, x, y, validation, batches, align, every, total)
     identity = run.identity(theta)
     start, kept = _start(run, theta, identity, files, resume)
-    with files.opened(bool(kept)) as out:
+    with RecordFile(files.records, append=bool(kept)) as out:
+        if on_start is not None:
+            on_start(start.step)
         return _Loop(run, files, out, identity, checkpoint_every, on_record).go(start, kept)
 
 
@@ -150,8 +166,8 @@ class _Run:
     total: int
 
     def identity(self, theta: Array) -> dict[str, Any]:
-        """Everything that the results depend on, except how long the run is."""
-        return {
+        """Everything that the results depend on, except how long the run is; as JSON gives it back."""
+        found = {
             "optimizer": describe(self.optimizer),
             "problem": describe(self.problem),
             "start": digest(theta),
@@ -162,6 +178,7 @@ class _Run:
             "align": self.align,
             "every": self.every,
         }
+        return json.loads(json.dumps(found))
 
     def recorded(self, step: int) -> bool:
         """Whether there is a record after so many steps."""
@@ -208,16 +225,22 @@ class _Run:
         return Position(theta, state, at.step + 1, passes, seconds), info, seen
 
 
+@dataclass(frozen=True)
 class _Files:
     """The two files of a run, either of which may be absent."""
 
-    def __init__(self, records: Path | None, checkpoint: Path | None) -> None:
-        self.records, self.checkpoint = records, checkpoint
+    records: Path | None
+    checkpoint: Path | None
 
     def check(self, resume: bool) -> None:
         """Refuse what cannot be written, and what would be overwritten."""
         if resume and self.checkpoint is None:
-            raise ValueError("checkpoint must be given with resume=True, got None")
+            raise ValueError("checkpoint must be given with resume=True (--resume), got None")
+        if self.records and self.checkpoint and self.records.resolve() == self.checkpoint.resolve():
+            raise ValueError(
+                f"records and checkpoint must be two files, got {str(self.records)!r} and "
+                f"{str(self.checkpoint)!r}"
+            )
         for name, path in (("records", self.records), ("checkpoint", self.checkpoint)):
             if path is None:
                 continue
@@ -225,36 +248,11 @@ class _Files:
                 raise FileNotFoundError(f"{name} needs an existing directory, got {str(path.parent)!r}")
             if path.exists() and not resume:
                 raise FileExistsError(
-                    f"{name} must be a new file, got {str(path)!r}, which exists: resume=True goes on with it"
+                    f"{name} must be a new file, got {str(path)!r}, which exists: resume=True (--resume) "
+                    "goes on with it"
                 )
-
-    def opened(self, append: bool) -> _Output:
-        """The records file, for writing."""
-        return _Output(None if self.records is None else RecordFile(self.records, append=append))
-
-
-class _Output:
-    """The open records file, or none; a context."""
-
-    def __init__(self, file: RecordFile | None) -> None:
-        self._file = file
-
-    def write(self, kind: str, fields: dict[str, Any]) -> None:
-        """Write one line."""
-        if self._file is not None:
-            self._file.write(kind, fields)
-
-    def sync(self) -> None:
-        """Put all lines on the disk."""
-        if self._file is not None:
-            self._file.sync()
-
-    def __enter__(self) -> _Output:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._file is not None:
-            self._file.close()
+        if self.checkpoint is not None:
+            check_writable(self.checkpoint)
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,7 +261,7 @@ class _Loop:
 
     run: _Run
     files: _Files
-    out: _Output
+    out: RecordFile
     identity: dict[str, Any]
     checkpoint_every: int
     on_record: Callable[[Record], None] | None
@@ -274,7 +272,7 @@ class _Loop:
         with stop_wishes() as wish:
             try:
                 if not kept and at.step == 0:
-                    self.out.write("run", {"schema": SCHEMA, **self.identity})
+                    self.out.write("run", header(self.identity))
                     self.note(found, self.run.record(at, None, None))
                     self.save(at)
                 while at.step < self.run.total and not wish.stop:
@@ -327,9 +325,9 @@ def _start(
                     "not there"
                 )
             steps = [step for step in range(at.step + 1) if run.recorded(step)]
-            return at, cut_back(files.records, steps)
+            return at, cut_back(files.records, steps, identity)
         if files.records is not None and files.records.exists():
-            check_ours(files.records)  # killed before its first checkpoint: begins again
+            check_unfinished_start(files.records, identity)
     own = row_major_copy(theta)
     return Position(own, run.optimizer.init(own), 0, 0, 0.0), ()
 
@@ -337,18 +335,10 @@ def _start(
 # --- checks ------------------------------------------------------------------------------------------------
 
 
-def _check(
-    problem: Any,
-    theta: Array,
-    x: Array,
-    y: Array,
-    validation: Any,
-    batch_size: int | None,
-    seed: int,
-) -> Batches:
-    """Raise for bad arguments before anything is written; the batches."""
-    if not isinstance(problem, Problem):
-        raise TypeError(f"problem must be a Problem, got {type(problem).__name__}")
+def _check(problem: Any, optimizer: Any, theta: Array, x: Array, y: Array, validation: Any) -> None:
+    """Raise for bad arguments before anything is written."""
+    check_problem(problem)
+    check_optimizer(optimizer)
     namespace(theta=theta, x=x)
     namespace_of_mixed(theta=theta, y=y)
     problem.loss(theta, x, y)
@@ -356,23 +346,3 @@ def _check(
         if not isinstance(validation, tuple) or len(validation) != 2:
             raise TypeError(f"validation must be a pair (x, y), got {type(validation).__name__}")
         problem.loss(theta, *validation)
-    if batch_size is not None:
-        check_integer("batch_size", batch_size, minimum=1)
-    check_integer("seed", seed, minimum=0)
-    return Batches(int(x.shape[0]), batch_size, seed)
-
-
-def _total_steps(epochs: int | None, steps: int | None, batches: Batches) -> int:
-    if (epochs is None) == (steps is None):
-        raise ValueError(f"epochs or steps must be given, one of the two, got {epochs} and {steps}")
-    if steps is not None:
-        return check_integer("steps", steps, minimum=1)
-    return check_integer("epochs", epochs, minimum=1) * batches.per_epoch
-
-
-def _path(name: str, value: Any) -> Path | None:
-    if value is None:
-        return None
-    if not isinstance(value, str | os.PathLike):
-        raise TypeError(f"{name} must be a string or a path, got {type(value).__name__}")
-    return Path(value)

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .identity import differences
+
 SCHEMA = 1
 """Version of the form of the lines; see docs/training.md."""
 
@@ -37,35 +39,45 @@ class Record(NamedTuple):
     seconds: float  #: spent in steps since the start, across resumptions
 
 
+def header(identity: dict[str, Any]) -> dict[str, Any]:
+    """The fields of the first line."""
+    return {"schema": SCHEMA, **identity}
+
+
 def to_line(kind: str, fields: dict[str, Any]) -> str:
     """One line of a records file; a number that is not finite is refused."""
     return json.dumps({"kind": kind, **fields}, allow_nan=False) + "\n"
 
 
 class RecordFile:
-    """Appends lines to a file; `sync` puts them on the disk."""
+    """Appends lines to a file, or does nothing without a path; a context, which closes the file."""
 
-    def __init__(self, path: Path, *, append: bool) -> None:
-        self._file = path.open("ab" if append else "wb")
+    def __init__(self, path: Path | None, *, append: bool) -> None:
+        self._file = None if path is None else path.open("ab" if append else "wb")
 
     def write(self, kind: str, fields: dict[str, Any]) -> None:
         """Write one line, whole, to the system."""
-        self._file.write(to_line(kind, fields).encode())
-        self._file.flush()
+        if self._file is not None:
+            self._file.write(to_line(kind, fields).encode())
+            self._file.flush()
 
     def sync(self) -> None:
         """Return when the lines are on the disk."""
-        os.fsync(self._file.fileno())
+        if self._file is not None:
+            os.fsync(self._file.fileno())
 
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+    def __enter__(self) -> RecordFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._file is not None:
+            self._file.close()
 
 
 class Records(NamedTuple):
     """The content of a records file."""
 
-    run: dict[str, Any]  #: what the run was: optimizer, data, batches, environment
+    run: dict[str, Any]  #: what the run was: optimizer, problem, data, batches
     records: tuple[Record, ...]
     status: str | None  #: None of a run that was killed or still goes on
 
@@ -79,13 +91,15 @@ def read_records(path: str | os.PathLike[str]) -> Records:
 
     Raises
     ------
+    TypeError
+        Not a path.
     FileNotFoundError
         No such file.
     ValueError
         A line that is none of this schema; the message gives its number.
     """
     run, records, status = None, [], None
-    for number, (_, line) in enumerate(_lines(Path(path).read_bytes()), 1):
+    for number, (_, line) in enumerate(_lines(checked_path("path", path).read_bytes()), 1):
         kind, fields = parse_line(line, f"path {os.fspath(path)!r}, line {number}")
         if (kind == "run") != (number == 1):
             raise ValueError(f"path {os.fspath(path)!r} must begin with its one line of kind 'run'")
@@ -98,6 +112,13 @@ def read_records(path: str | os.PathLike[str]) -> Records:
     if run is None:
         raise ValueError(f"path {os.fspath(path)!r} must begin with its one line of kind 'run', got none")
     return Records(run, tuple(records), status)
+
+
+def checked_path(name: str, value: Any) -> Path:
+    """The argument of that name as a path, or a TypeError."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be a string or a path, got {type(value).__name__}")
+    return Path(value)
 
 
 def parse_line(line: bytes, where: str) -> tuple[str, dict[str, Any]]:
@@ -114,18 +135,26 @@ def parse_line(line: bytes, where: str) -> tuple[str, dict[str, Any]]:
     return kind, fields
 
 
-def check_ours(path: Path) -> None:
-    """Refuse to write over a file that no run began; a killed one may have left a part of its first line."""
-    begin = b'{"kind": "run"'
-    with path.open("rb") as file:
-        head = file.read(len(begin))
-    if not begin.startswith(head):
+def check_unfinished_start(path: Path, identity: dict[str, Any]) -> None:
+    """Refuse to begin anew over a file, unless it is what this run leaves if killed before its checkpoint.
+
+    That is the first line and the record of step 0, or a part of them.
+
+    Raises
+    ------
+    FileExistsError
+        The file holds anything else.
+    """
+    first = to_line("run", header(identity)).encode()
+    content = path.read_bytes()
+    if not first.startswith(content) and not (content.startswith(first) and content.count(b"\n") <= 2):
         raise FileExistsError(
-            f"records must be a new file or that of the run, got {str(path)!r}, which is neither"
+            f"records must be a new file where there is no checkpoint, got {str(path)!r}, which holds "
+            "something else than the start of this run"
         )
 
 
-def cut_back(path: Path, expected: Iterable[int]) -> tuple[Record, ...]:
+def cut_back(path: Path, expected: Iterable[int], identity: dict[str, Any]) -> tuple[Record, ...]:
     """Cut the file behind the records of the expected steps, and return them.
 
     What stands behind belongs to steps after the checkpoint, which the resumed run takes again, or is the
@@ -134,26 +163,28 @@ def cut_back(path: Path, expected: Iterable[int]) -> tuple[Record, ...]:
     Raises
     ------
     ValueError
-        A record is missing, or the file is damaged before the last of them.
+        The records are those of another run, one is missing, or the file is damaged before the last of them.
     """
+    lines = _lines(path.read_bytes())
+    name = f"records {str(path)!r}"
+    kind, fields = parse_line(lines[0][1], f"{name}, line 1") if lines else ("", {})
+    if kind != "run":
+        raise ValueError(f"{name} must begin with the line of kind 'run' that fit writes, got another file")
+    found = differences(fields, header(identity))
+    if found:
+        raise ValueError(f"records must be of this same run, got those of another one: {'; '.join(found)}")
+    end, kept = lines[0][0], []
     wanted = list(expected)
-    kept: list[Record] = []
-    end = 0
-    for number, (stop, line) in enumerate(_lines(path.read_bytes()), 1):
-        if len(kept) == len(wanted) and number > 1:
+    for step, (number, (stop, line)) in zip(wanted, enumerate(lines[1:], 2), strict=False):
+        kind, fields = parse_line(line, f"{name}, line {number}")
+        if kind != "record" or fields["step"] != step:
             break
-        kind, fields = parse_line(line, f"records {str(path)!r}, line {number}")
-        if (kind == "run") != (number == 1):
-            break
-        if kind == "record":
-            if fields["step"] != wanted[len(kept)]:
-                break
-            kept.append(Record(**fields))
+        kept.append(Record(**fields))
         end = stop
-    if end == 0 or len(kept) != len(wanted):
-        missing = "its first line" if end == 0 else f"the record of step {wanted[len(kept)]}"
+    if len(kept) != len(wanted):
         raise ValueError(
-            f"records must be those of the run that wrote the checkpoint, got {str(path)!r} without {missing}"
+            f"{name} must hold the record of step {wanted[len(kept)]}, got none: lines are missing, or the "
+            "run was meant to be longer and has no record at this last step"
         )
     with path.open("r+b") as file:
         file.truncate(end)

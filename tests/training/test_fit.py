@@ -11,6 +11,7 @@ from training.training_cases import OPTIMIZERS, OPTIONS, PROBLEM, THETA, VALIDAT
 
 import grng_ref as gr
 from grng_ref import training
+from grng_ref.arrays import host_generator, stream
 from grng_ref.training.batches import Batches
 
 
@@ -22,7 +23,8 @@ def test_fit_is_the_loop_over_batches(name):
     theta, state = THETA, opt.init(THETA)
     records = {record.step: record for record in done.records}
     for step in range(9):
-        order = np.random.default_rng([0, step // 3]).permutation(36)
+        seeds = np.random.SeedSequence(0, spawn_key=(0, step // 3))
+        order = np.random.default_rng(seeds).permutation(36)
         chosen = order[12 * (step % 3) : 12 * (step % 3 + 1)]
         xb, yb = X[chosen], Y[chosen]
         before = theta
@@ -156,6 +158,22 @@ def test_an_epoch_visits_every_example_once(examples, size):
     whole = [np.concatenate([batches.indices(e * batches.per_epoch + i) for i in range(batches.per_epoch)])
              for e in (0, 1)]  # fmt: skip
     assert examples < 6 or not np.array_equal(*whole)  # another order in the next epoch
+
+
+def test_streams_of_one_seed_share_no_draws():
+    """All uses of a seed in a run: first parameters, split, batches of an epoch, draws of a step."""
+    uses = {"init": host_generator(3), "data": stream(3, "data"), "start": stream(3, "parameters")}
+    uses |= {f"epoch {i}": stream(3, "batches", i) for i in range(4)}
+    uses |= {f"step {i}": host_generator([3, i]) for i in range(1, 4)}  # step 0 is that of init
+    first = {name: generator.bit_generator.random_raw() for name, generator in uses.items()}
+    assert len(set(first.values())) == len(first)
+    assert host_generator([3, 0]).bit_generator.random_raw() == first["init"]
+
+
+def test_batches_are_no_function_of_the_first_parameters():
+    """The first permutation is not that of the generator that drew the parameters."""
+    for generator in (np.random.default_rng(5), np.random.default_rng([5, 0])):
+        assert not np.array_equal(Batches(30, 30, 5).indices(0), generator.permutation(30))
 
 
 def test_without_a_batch_size_a_step_sees_all_in_their_order():

@@ -79,6 +79,53 @@ def test_a_run_can_be_made_longer(tmp_path):
     assert [r.step for r in training.read_records(tmp_path / "r.jsonl").records] == [0, 2, 4, 6, 8, 9]
 
 
+@pytest.mark.parametrize("first", [1, 2, 5, 7])
+@pytest.mark.parametrize("second", [2, 5, 7, 8])
+@pytest.mark.parametrize("checkpoint_every", [1, 3])
+def test_lengths_off_the_grid_of_records(first, second, checkpoint_every, tmp_path):
+    """Records every second step: a run of 5 steps has one more at its end, which one of 7 steps has not."""
+    if first > second:
+        pytest.skip("a run is not made shorter")
+    whole = run(None, "adamw", steps=second)
+    run(tmp_path, "adamw", steps=first, checkpoint_every=checkpoint_every)
+    resumed = run(tmp_path, "adamw", steps=second, checkpoint_every=checkpoint_every, resume=True)
+    assert differences(whole, resumed, tmp_path) == []
+    read = training.read_records(tmp_path / "r.jsonl")
+    assert read.records == resumed.records
+    assert sorted({*range(0, second, 2), second}) == [r.step for r in read.records]
+    assert read.status == "finished"
+
+
+def stopped_at(step: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of 9 steps that a signal reaches in the step before ``step``."""
+    real = fitting._Run.advance
+
+    def advance(self, at):
+        if at.step + 1 == step:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(self, at)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting._Run, "advance", advance)
+        assert run(folder, "adamw").step == step
+
+
+@pytest.mark.parametrize(("stop", "second"), [(3, 5), (3, 9), (4, 4), (4, 7), (5, 9), (5, 6)])
+def test_interrupted_runs_end_at_other_lengths(stop, second, tmp_path, monkeypatch):
+    stopped_at(stop, tmp_path, monkeypatch)
+    resumed = run(tmp_path, "adamw", steps=second, resume=True)
+    assert differences(run(None, "adamw", steps=second), resumed, tmp_path) == []
+
+
+def test_a_run_cannot_end_where_its_last_record_is_missing(tmp_path, monkeypatch):
+    """Stopped after step 5 of 9, off the grid: a run of 5 steps has a record there."""
+    stopped_at(5, tmp_path, monkeypatch)
+    before = (tmp_path / "r.jsonl").read_bytes()
+    with pytest.raises(ValueError, match=r"must hold the record of step 5.* meant to be longer"):
+        run(tmp_path, "adamw", steps=5, resume=True)
+    assert (tmp_path / "r.jsonl").read_bytes() == before
+
+
 def test_a_finished_run_is_left_as_it_is(tmp_path):
     first = run(tmp_path)
     again = run(tmp_path, resume=True)
@@ -90,7 +137,7 @@ def test_a_missing_record_is_refused(tmp_path):
     run(tmp_path, steps=6)
     lines = (tmp_path / "r.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "r.jsonl").write_bytes(b"".join(lines[:2] + lines[3:]))
-    with pytest.raises(ValueError, match="without the record of step 2"):
+    with pytest.raises(ValueError, match="must hold the record of step 2"):
         run(tmp_path, resume=True)
 
 
@@ -103,6 +150,42 @@ def test_another_run_is_not_resumed(change, word, tmp_path):
     run(tmp_path, steps=4)
     with pytest.raises(ValueError, match=rf"checkpoint must be of this same run.*{word}"):
         run(tmp_path, resume=True, **change)
+
+
+def records_of_another_run(folder: Path) -> None:
+    """Checkpoint of one run, records of a second one, of another seed, with as many lines."""
+    run(folder, steps=4)
+    (folder / "r.jsonl").unlink()
+    run(folder, steps=4, seed=1, checkpoint=None)
+
+
+def test_records_of_another_run_are_not_spliced(tmp_path):
+    records_of_another_run(tmp_path)
+    before = (tmp_path / "r.jsonl").read_bytes()
+    with pytest.raises(ValueError, match=r"records must be of this same run.*batches.seed: 1, now 0"):
+        run(tmp_path, resume=True)
+    assert (tmp_path / "r.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_records_without_their_checkpoint_are_not_overwritten(seed, tmp_path):
+    """Of another run or of this one: more than its start stands there."""
+    run(tmp_path, steps=4, seed=seed)
+    (tmp_path / "c.npz").unlink()
+    before = (tmp_path / "r.jsonl").read_bytes()
+    with pytest.raises(FileExistsError, match="records must be a new file where there is no checkpoint"):
+        run(tmp_path, resume=True)
+    assert (tmp_path / "r.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("lines", [0, 1, 2])
+@pytest.mark.parametrize("torn", [0, 7])
+def test_a_run_killed_before_its_checkpoint_begins_anew(lines, torn, tmp_path):
+    whole = run(tmp_path)
+    (tmp_path / "c.npz").unlink()
+    content = (tmp_path / "r.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "r.jsonl").write_bytes(b"".join(content[:lines]) + content[lines][: torn * (lines < 2)])
+    assert differences(whole, run(tmp_path, resume=True), tmp_path) == []
 
 
 def test_leftovers_of_a_killed_save_are_removed(tmp_path):
@@ -204,7 +287,7 @@ def round_theta(monkeypatch):
 
 
 def keep_records_beyond_the_checkpoint(monkeypatch):
-    def uncut(path, expected):
+    def uncut(path, expected, identity):
         return training.read_records(path).records
 
     monkeypatch.setattr(fitting, "cut_back", uncut)
@@ -233,7 +316,7 @@ def test_the_checkpoint_is_a_state_that_gr_load_reads(tmp_path):
 
 def test_a_file_that_no_run_wrote_is_not_overwritten(tmp_path):
     (tmp_path / "r.jsonl").write_text("a thesis")
-    with pytest.raises(FileExistsError, match="neither"):
+    with pytest.raises(FileExistsError, match="something else than the start of this run"):
         run(tmp_path, resume=True)
     assert (tmp_path / "r.jsonl").read_text() == "a thesis"
     (tmp_path / "r.jsonl").write_text('{"kind": "ru')  # left by a killed run
