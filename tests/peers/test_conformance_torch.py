@@ -123,7 +123,9 @@ def test_factors_of_the_bias_apart_are_another_approximation(adapter):
     wrong = {(c.case, c.stage) for c in report.checks if not c.ok}
     stages = ("curvature_product", "damped_solve")
     assert wrong == {(case.id, stage) for case in cases[:2] for stage in stages}
-    assert report.diagnosis.causes == (("kfac-bias-apart",),)
+    assert report.diagnosis.status == "none"  # with factored damping its bias has a damping of another kind
+    exact = check(one, cases[1:], stages=["hvp", "curvature_product", "damped_solve"])
+    assert ("kfac-bias-apart",) in exact.diagnosis.causes
 
 
 def by_definition(case):
