@@ -1,4 +1,4 @@
-"""A new optimizer, entered in the study beside the others: NGD whose step has a trust region.
+"""A new optimizer, entered in the study and held against each baseline: NGD whose step has a trust region.
 
 ``GRNG_BACKEND=torch python new_optimizer.py [page.html]``, or any other backend.
 """
@@ -52,8 +52,8 @@ NAMES = ("SGD", "AdamW", "K-FAC", "NGD kfac", "RING kfac")
 beside = [entry for entry in training.default_entries() if entry.name in NAMES]
 place = training.Place(os.environ.get("GRNG_BACKEND", "numpy"))
 plan = training.DataPlan("breast_cancer", (4,), 200, 30, 2)
-protocol = training.Protocol((plan,), trials=2, seeds=3, place=place)
+protocol = training.Protocol((plan,), trials=2, seeds=8, place=place)
 result = training.study(protocol, entries=[*beside, training.Entry("trust region", make, SPACE)])
-print("\n".join(gr.reports.study_lines(result)))
+print("\n".join(gr.reports.study_lines(result)))  # the last table: the new one against each baseline
 if len(sys.argv) > 1:
     Path(sys.argv[1]).write_text(gr.reports.study_html(result), encoding="utf-8")

@@ -52,6 +52,8 @@ def dtype(request: pytest.FixtureRequest) -> str:
 def backend(request: pytest.FixtureRequest, dtype: str) -> Backend:
     """The backend under test; its ``asarray`` gives arrays of the dtype under test."""
     library, device, read_only = BACKENDS[request.param]
+    if read_only and dtype == "float32":
+        pytest.skip("what is written to does not depend on the dtype: read-only arrays are float64")
     if library in ("torch", "jax"):
         import_peer(library)
         if library == "jax" and dtype == "float32" and request.path.parent.name not in JAX_FLOAT32:

@@ -182,6 +182,10 @@ def check_new_optimizer(names: Names) -> None:
     rows = {row["entry"]: row for row in names["result"]["analysis"]["summary"]}
     assert {"SGD", "RING kfac", "RING kfac, rho = 0", "trust region"} <= set(rows)
     assert all(row["failed"] == 0 for row in rows.values())
+    own = [row for row in names["result"]["analysis"]["answers"] if row["entry"] == "trust region"]
+    assert len(own) == 4
+    assert all([a["rival"] for a in row["against"]] == ["SGD", "AdamW", "K-FAC"] for row in own)
+    assert all(a["lower"] is not None for row in own for a in row["against"])
     rng = np.random.default_rng(0)
     problem = gr.Problem(gr.MLP((3, 2, 1), activation="tanh"), gr.Bernoulli())
     x, y, theta = rng.normal(size=(9, 3)), rng.integers(0, 2, (9, 1)).astype(float), problem.init(rng=0)
@@ -219,6 +223,7 @@ PLANTED = [
     ("foreign_architecture.py", (".transpose(0, 2, 1)", "")),
     ("new_optimizer.py", ("min(1.0, self.radius / size)", "self.radius / size")),
     ("new_optimizer.py", ('structure="kfac")', 'structure="ekfac")')),
+    ("new_optimizer.py", ('"K-FAC", "NGD kfac"', '"NGD kfac"')),  # a baseline less
     ("online_digits.py", ("test, batches = order[TRAINING:]", "test, batches = order[:TRAINING]")),
     ("online_digits.py", ("(gr.block_diagonal_belief", "(lambda m, blocks, **o: gr.full_belief(m, **o)")),
     ("online_digits.py", ("in enumerate(batches)", "in enumerate(batches + batches)")),

@@ -82,17 +82,42 @@ def _sum_of_squares(array: Array) -> float:
     return float(xp.sum(array * array))
 
 
-def cholesky(matrix: Array, *, shift: float = 0.0) -> Array | None:
+def matmul(left: Array, right: Array) -> Array:
+    """``A B`` of two matrices.
+
+    On NumPy by SciPy's BLAS: factorizations are SciPy's, and NumPy's own BLAS has threads of its own, which
+    spin for a while after a product and take the processors from those of the next routine.
+    """
+    xp = array_namespace(left)
+    if not is_numpy(xp):
+        return left @ right
+    gemm = scipy.linalg.blas.dgemm if left.dtype == np.float64 else scipy.linalg.blas.sgemm
+    (b, trans_b), (a, trans_a) = _column_major(right), _column_major(left)
+    return gemm(1.0, b, a, trans_a=trans_b, trans_b=trans_a).T  # (A B)^T = B^T A^T, in LAPACK's memory order
+
+
+def _column_major(matrix: np.ndarray) -> tuple[np.ndarray, bool]:
+    """M^T in LAPACK's memory order without a copy, or M itself and True, for LAPACK to transpose."""
+    return (matrix.T, False) if matrix.flags.c_contiguous else (matrix, True)
+
+
+def cholesky(matrix: Array, *, shift: float = 0.0, overwrite: bool = False) -> Array | None:
     """The lower Cholesky factor of ``M + shift I``, or None where that is not numerically positive definite.
+
+    ``overwrite``: M is the caller's own and may be destroyed, which saves a copy.
 
     CuPy and JAX do not raise on an indefinite matrix, so the factor itself is checked: its entries are
     finite, its diagonal is positive, and its rows have the squared lengths that the diagonal of the
     matrix states.
     """
     xp = array_namespace(matrix)
-    shifted = add_to_diagonal(matrix, shift)
-    if is_numpy(xp):
+    if overwrite and is_numpy(xp):
+        shifted, own = matrix, True
+        shifted.flat[:: matrix.shape[0] + 1] += shift
+    else:
+        shifted = add_to_diagonal(matrix, shift)
         own = shifted is not matrix  # a copy already, which LAPACK may overwrite
+    if is_numpy(xp):
         try:
             # A symmetric matrix is its own transpose, and this view has LAPACK's memory order.
             factor = scipy.linalg.cholesky(shifted.T, lower=True, check_finite=False, overwrite_a=own)

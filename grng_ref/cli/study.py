@@ -15,7 +15,7 @@ from grng_ref.environment import require_extra
 if TYPE_CHECKING:
     import typer
 
-SUFFIXES = (".json", ".html", ".md")
+SUFFIXES = (".json", ".html", ".md")  # in the order in which they are written
 _SUFFIXES = ", ".join(SUFFIXES)
 
 
@@ -25,45 +25,76 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def study(
-        quick: bool = typer.Option(False, "--quick", help="Two small data sets, few trials and seeds."),
+        quick: bool = typer.Option(False, "--quick", help="Two small data sets, few trials."),
         data: list[str] | None = typer.Option(None, help="Only this data set of the protocol; repeat it."),
         trials: int | None = typer.Option(None, help="Tuning trials of every entry."),
         seeds: int | None = typer.Option(None, help="Final runs of every entry."),
         seed: int | None = typer.Option(None, help="Of splits, search and runs."),
         jobs: int = typer.Option(1, help="Processes; more than the cores spoil the times."),
         again: Path | None = typer.Option(
-            None, "--from", help="Redo the study of this JSON; compare the losses."
+            None, "--from", help="Redo the study of this JSON; compare the runs."
         ),
         report: Path | None = typer.Option(None, "--report", help="Run nothing: report this JSON."),
         out: list[Path] | None = typer.Option(None, help="Write the result: json, html or md; repeat it."),
     ) -> None:
         """Compare RING, RENG and R-Kalman with SGD, AdamW, K-FAC and Sophia under one protocol.
 
-        Exit status: 0 the protocol was kept, 1 it was not, or --from gave other losses, 2 wrong use.
+        With a json among the outputs, finished runs are kept beside it until it is written: a study that was
+        interrupted goes on if the same command is given again.
+
+        Exit status: 0 the protocol was kept, 1 it was not, or --from gave other runs, 2 wrong use,
+        130 interrupted.
         """
         require_extra("grng-ref study", extra="verify", modules=("joblib", "matplotlib", "sklearn"))
-        for path in out or []:
-            if path.suffix not in SUFFIXES or not path.parent.is_dir():
-                _refuse(f"out must be a {_SUFFIXES} file in an existing directory, got {str(path)!r}")
+        from grng_ref.training.stored import read_study
+
+        paths = sorted(out or [], key=lambda path: SUFFIXES.index(_suffix(path)))
         chosen = {"trials": trials, "seeds": seeds, "seed": seed}
         given = {k: v for k, v in chosen.items() if v is not None}
         if ((again or report) and (quick or data or given)) or (again and report):
             _refuse("--from and --report take the stored protocol: no other option but --jobs and --out")
+        journal = next((p.with_name(p.name + ".runs") for p in paths if p.suffix == ".json"), None)
         try:
-            before = _read(again) if again else None  # now: --out may name the same file
-            result = _read(report) if report else _run(_protocol(before, quick, data, given), jobs)
-        except (TypeError, ValueError, KeyError, OSError, ModuleNotFoundError, BackendError) as error:
+            before = read_study(again) if again else None  # now: --out may name the same file
+            result = (
+                read_study(report) if report else _run(_planned(before, quick, data, given), jobs, journal)
+            )
+        except (TypeError, ValueError, OSError, ModuleNotFoundError, BackendError) as error:
             _refuse(str(error))
-        raise typer.Exit(_finish(result, before, out or []))
+        except KeyboardInterrupt:
+            kept = (
+                f"finished runs are in {journal}" if journal else "without --out study.json nothing is kept"
+            )
+            print(f"\ninterrupted: {kept}", file=sys.stderr)
+            raise typer.Exit(130) from None
+        status = _finish(result, before, paths)
+        if journal and not report:
+            journal.unlink(missing_ok=True)
+        raise typer.Exit(status)
 
 
-def _protocol(
+def _suffix(path: Path) -> str:
+    """The suffix of an output, if it can be written, before anything runs."""
+    from grng_ref.training.stored import probe
+
+    if path.suffix not in SUFFIXES or not path.parent.is_dir():
+        _refuse(f"out must be a {_SUFFIXES} file in an existing directory, got {str(path)!r}")
+    try:
+        probe(path)
+    except OSError as error:
+        _refuse(f"out must be a file that can be written: {error}")
+    return path.suffix
+
+
+def _planned(
     before: dict[str, Any] | None, quick: bool, data: list[str] | None, given: dict[str, Any]
-) -> Any:
-    from grng_ref.training.studies import QUICK_PROTOCOL, Protocol
+) -> tuple[Any, Any]:
+    """Protocol and entries."""
+    from grng_ref.training.entries import default_entries
+    from grng_ref.training.studies import QUICK_PROTOCOL, Protocol, entries_of
 
     if before is not None:
-        return Protocol.of(before["protocol"])
+        return Protocol.of(before["protocol"]), entries_of(before)
     protocol = dataclasses.replace(QUICK_PROTOCOL if quick else Protocol(), **given)
     if data:
         known = {plan.name: plan for plan in protocol.plans}
@@ -71,10 +102,11 @@ def _protocol(
         if unknown:
             raise ValueError(f"data must be among {', '.join(known)}, got {', '.join(sorted(unknown))}")
         protocol = dataclasses.replace(protocol, plans=tuple(known[name] for name in dict.fromkeys(data)))
-    return protocol
+    return protocol, default_entries()
 
 
-def _run(protocol: Any, jobs: int) -> dict[str, Any]:
+def _run(planned: tuple[Any, Any], jobs: int, journal: Path | None) -> dict[str, Any]:
+    from grng_ref.training.stored import to_json_and_back
     from grng_ref.training.studies import study
 
     def progress(done: int, total: int, what: str) -> None:
@@ -83,35 +115,29 @@ def _run(protocol: Any, jobs: int) -> dict[str, Any]:
                 f"\r{what}: {done} of {total}", end="" if done < total else "\n", file=sys.stderr, flush=True
             )
 
-    return study(protocol, jobs=jobs, progress=progress)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    result = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(result, dict) or (result.get("kind"), result.get("schema")) != ("study", 1):
-        raise ValueError(f"{str(path)!r} must be the JSON of a study, schema 1")
-    return result
+    protocol, entries = planned
+    return to_json_and_back(study(protocol, entries=entries, jobs=jobs, progress=progress, journal=journal))
 
 
 def _finish(result: dict[str, Any], before: dict[str, Any] | None, out: list[Path]) -> int:
     from grng_ref.reports import study_html, study_lines, study_markdown
+    from grng_ref.training.stored import replace_file
 
     print("\n".join(study_lines(result)))
     write: dict[str, Callable[[dict[str, Any]], str]] = {
-        ".json": json.dumps,
+        ".json": lambda result: json.dumps(result, allow_nan=False),
         ".html": study_html,
         ".md": study_markdown,
     }
     for path in out:
-        path.write_text(write[path.suffix](result), encoding="utf-8")
+        replace_file(path, write[path.suffix](result))
     status = 1 if result["audit"] else 0
     if before is not None:
         from grng_ref.training.studies import differences
 
         found = differences(before, result)
-        print(
-            f"losses bit-identical to the stored: {'yes' if not found else f'no, {len(found)} runs differ'}"
-        )
+        said = "yes" if not found else f"no, {len(found)} runs differ"
+        print(f"all but the seconds bit-identical to the stored: {said}")
         status = 1 if found else status
     return status
 

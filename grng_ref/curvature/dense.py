@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import array_api_extra as xpx
 
 from ..arrays import Array, like, namespace
-from ..arrays.linalg import transpose
+from ..arrays.linalg import matmul, transpose
 
 _STRIP = 2**20  # entries of F made by one matrix product: small enough to be rearranged in cache
 _OUTER = 2**24  # entries of the products of inputs held at once; more examples are summed in parts
@@ -62,7 +62,7 @@ def _fill_pair(
         last = min(first + step, outputs)
         units, others = last - first, last if symmetric else other_outputs
         flat = xp.reshape(cross[:, first:last, :others], (n, units * others))
-        blocks = xp.reshape(transpose(flat) @ outer, (units, others, size, other_size))
+        blocks = xp.reshape(matmul(transpose(flat), outer), (units, others, size, other_size))
         strip = xp.reshape(xp.permute_dims(blocks, (0, 2, 1, 3)), (units * size, others * other_size))
         rows = slice(corner[0] + first * size, corner[0] + last * size)
         columns = slice(corner[1], corner[1] + others * other_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import ClassVar
@@ -44,7 +45,8 @@ class FullFisher(Curvature):
     """``F = B^T B`` (P, P), held as the rows B (dense or in layer factors), never formed unless asked.
 
     ``"auto"`` takes the Gram form where B has no more rows than columns, else Cholesky (the eigenbasis at
-    zero damping).
+    zero damping). Rows that depend on the others of their example are not counted, and the Gram form leaves
+    them out: a Categorical of K classes has K - 1 rows an example, see `LayerRows.reduced`.
     """
 
     rows: DenseRows | LayerRows
@@ -77,10 +79,15 @@ class FullFisher(Curvature):
         """The trace, 0-d: the squared norm of B."""
         return self.rows.squared_norm()
 
+    @functools.cached_property
+    def _reduced(self) -> tuple[DenseRows | LayerRows, Array | None]:
+        return self.rows.reduced()
+
     def _logdet(self, damping: float, damping_kind: str) -> float:
-        rows, size = self.rows.shape
+        reduced, _ = self._reduced
+        rows, size = reduced.shape
         if damping > 0.0 and rows < size:  # Sylvester's determinant identity
-            return (size - rows) * math.log(damping) + logdet_dense(self.rows.gram(), damping)
+            return (size - rows) * math.log(damping) + logdet_dense(reduced.gram(), damping)
         return logdet_dense(self.to_dense(), damping)
 
     def _check_coefficients(self, v: Array, coefficients: Array) -> None:
@@ -91,14 +98,14 @@ class FullFisher(Curvature):
             check_row_coefficients("v", v, product, size=max(self.rows.shape), terms=terms)
 
     def _auto(self, damping: float, damping_kind: str) -> str:
-        rows, size = self.rows.shape
+        rows, size = self._reduced[0].shape
         if rows <= size:
             return "gram"
         return "cholesky" if damping > 0.0 else "eigh"
 
     def _inverse(self, damping: float) -> Apply:
         if self._auto(damping, "exact") == "gram":
-            solver = GramSolver(self.rows, damping)
+            solver = GramSolver(self._reduced[0], damping)
             return lambda r: solver.solve(r).x
         return dense_inverse(self.to_dense(), damping)
 
@@ -106,7 +113,11 @@ class FullFisher(Curvature):
         self, v: Array, damping: float, damping_kind: str, method: str, coefficients: Array | None
     ) -> SolveResult:
         if method == "gram":
-            return solve_gram(self.rows, v, damping=damping, coefficients=coefficients)
+            reduced, basis = self._reduced
+            if coefficients is not None and basis is not None:  # B^T c = B'^T U^T c
+                by_example = namespace(c=coefficients).reshape(coefficients, (basis.shape[0], -1, 1))
+                coefficients = namespace(c=coefficients).reshape(transpose(basis) @ by_example, (-1,))
+            return solve_gram(reduced, v, damping=damping, coefficients=coefficients)
         return DENSE_SOLVERS[method](self.to_dense(), v, damping=damping, terms=self._terms(coefficients))
 
 

@@ -24,6 +24,7 @@ from ..arrays.linalg import (
     eigh,
     is_singular,
     kron,
+    matmul,
     norm,
     quiet,
     transpose,
@@ -76,7 +77,7 @@ def kfac_factors(activations: Array, score_signals: Array) -> tuple[Array, Array
     check_shape("score_signals", score_signals, (n, None, None), "(examples, factor columns K', outputs)")
     check_finite(activations=activations, score_signals=score_signals)
     flat = xp.reshape(score_signals, (-1, score_signals.shape[2]))
-    return transpose(activations) @ activations / n, transpose(flat) @ flat / n
+    return matmul(transpose(activations), activations) / n, matmul(transpose(flat), flat) / n
 
 
 def damped_factors(A: Array, G: Array, damping: float) -> tuple[Array, Array]:

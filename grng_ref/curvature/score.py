@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
-from ..arrays import Array, check_shape, namespace
-from ..arrays.linalg import transpose
+import array_api_extra as xpx
+
+from ..arrays import Array, check_shape, epsilon, like, namespace
+from ..arrays.linalg import matmul, transpose
 from ..models.derivatives import outer_rows
 from .dense import fisher_matrix
+
+_STRIP = 2**17  # entries of the Gram matrix made at once: small enough to stay in cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +42,10 @@ class DenseRows:
     def normal(self) -> Array:
         """``B^T B`` (P, P)."""
         return transpose(self.matrix) @ self.matrix
+
+    def reduced(self) -> tuple[DenseRows, None]:
+        """B itself: which rows belong to one example is not known here; see `LayerRows.reduced`."""
+        return self, None
 
     def squared_norm(self) -> Array:
         """``|B|_F^2``, 0-d."""
@@ -82,9 +91,9 @@ class LayerRows:
         total, start = 0.0, 0
         for a, d in zip(self.activations, self.signals, strict=True):
             stop = start + a.shape[1] * d.shape[2]
-            layer = xp.reshape(directions[:, start:stop], (-1, d.shape[2], a.shape[1]))
-            moved = a @ transpose(layer)  # (R, N, d_out)
-            total = total + d @ xp.permute_dims(moved, (1, 2, 0))  # (N, K', R)
+            layers = xp.reshape(directions[:, start:stop], (-1, a.shape[1]))  # (R d_out, d_in)
+            moved = xp.reshape(matmul(a, transpose(layers)), (a.shape[0], -1, d.shape[2]))  # (N, R, d_out)
+            total = total + d @ transpose(moved)  # (N, K', R)
             start = stop
         return xp.reshape(total / math.sqrt(self.num_examples), (self.shape[0], *tail))
 
@@ -96,9 +105,8 @@ class LayerRows:
         weights = xp.permute_dims(xp.reshape(u, (n, self.shape[0] // n, -1)), (0, 2, 1))  # (N, R, K')
         blocks = []
         for a, d in zip(self.activations, self.signals, strict=True):
-            mixed = xp.permute_dims(weights @ d, (1, 2, 0))  # (R, d_out, N)
-            block = mixed @ a
-            blocks.append(xp.reshape(block, (block.shape[0], -1)))
+            mixed = xp.reshape(weights @ d, (n, -1))  # (N, R d_out)
+            blocks.append(xp.reshape(matmul(transpose(mixed), a), (weights.shape[1], -1)))
         return xp.reshape(xp.concat(blocks, axis=1).T / math.sqrt(n), (self.shape[1], *tail))
 
     def gram(self) -> Array:
@@ -106,17 +114,54 @@ class LayerRows:
         xp = namespace(a=self.activations[0])
         n, rows = self.num_examples, self.shape[0]
         k = rows // n
-        total = 0.0
-        for a, d in zip(self.activations, self.signals, strict=True):
-            flat = xp.reshape(d, (rows, d.shape[2]))
-            inputs = (a @ transpose(a)) / n
-            signals = xp.reshape(flat @ transpose(flat), (n, k, n, k))
-            total = total + signals * inputs[:, None, :, None]
-        return xp.reshape(total, (rows, rows))
+        flat = [xp.reshape(d, (rows, d.shape[2])) for d in self.signals]
+        inputs = [matmul(a, transpose(a)) / n for a in self.activations]
+        matrix = xp.empty((rows, rows), **like(flat[0]))
+        step = max(1, _STRIP // (k * rows))
+        for first in range(0, n, step):  # strips of the lower triangle, and their mirror images
+            last = min(first + step, n)
+            strip = 0.0
+            for d, inner in zip(flat, inputs, strict=True):
+                products = matmul(d[first * k : last * k, :], transpose(d[: last * k, :]))
+                by_example = xp.reshape(products, (last - first, k, last, k))
+                strip = strip + by_example * inner[first:last, None, :last, None]
+            strip = xp.reshape(strip, ((last - first) * k, last * k))
+            own, others = slice(first * k, last * k), slice(0, last * k)
+            matrix = xpx.at(matrix)[own, others].set(strip)
+            matrix = xpx.at(matrix)[others, own].set(transpose(strip))
+        return matrix
 
     def normal(self) -> Array:
         """``B^T B`` (P, P), layer pair by layer pair; see `fisher_matrix`."""
         return fisher_matrix(self.activations, self.signals)
+
+    def reduced(self) -> tuple[LayerRows, Array | None]:
+        """The same ``B^T B`` from r <= K' rows an example, and U (N, K', r) with ``B'_n = U_n^T B_n``.
+
+        U_n holds the left singular vectors of the last layer's signals; rows are left out from the end while
+        they are zero to working precision in every example: no entry exceeds ``max(K', P) eps`` times the
+        largest one of ``B_n``. A Categorical's rows satisfy ``sqrt(p)^T B_n = 0``, so K - 1 of them remain.
+        U is None where all K' are needed; nothing is left out where N alone exceeds P, since B B^T is of no
+        use there.
+        """
+        xp = namespace(a=self.activations[0])
+        last = self.signals[-1]
+        columns = int(last.shape[1])
+        if columns == 1 or self.num_examples > self.shape[1] or not bool(xp.all(xp.isfinite(last))):
+            return self, None
+        basis = xp.linalg.svd(last, full_matrices=True)[0]
+        turned = tuple(transpose(basis) @ d for d in self.signals)
+        layers = zip(self.activations, turned, strict=True)
+        sizes = [xp.max(xp.abs(a), axis=1)[:, None] * xp.max(xp.abs(d), axis=2) for a, d in layers]
+        largest = functools.reduce(xp.maximum, sizes)  # (N, K'): of each row of U^T B
+        cut = max(columns, self.shape[1]) * epsilon(last)
+        zero = largest <= cut * xp.max(largest, axis=1, keepdims=True)
+        kept = columns
+        while kept > 1 and bool(xp.all(zero[:, kept - 1])):
+            kept -= 1
+        if kept == columns:
+            return self, None
+        return LayerRows(self.activations, tuple(d[:, :kept, :] for d in turned)), basis[:, :, :kept]
 
     def squared_norm(self) -> Array:
         """``|B|_F^2``, 0-d: ``(1/N) sum_n |abar_n|^2 |D_n|^2`` over the layers."""
@@ -130,7 +175,7 @@ class LayerRows:
         xp = namespace(a=self.activations[0])
         parts = []
         for a, d in zip(self.activations, self.signals, strict=True):
-            block = transpose(xp.sum(d * d, axis=1)) @ (a * a)
+            block = matmul(transpose(xp.sum(d * d, axis=1)), a * a)
             parts.append(xp.reshape(block / self.num_examples, (-1,)))
         return xp.concat(parts)
 

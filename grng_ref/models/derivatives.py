@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..arrays import Array, namespace
-from ..arrays.linalg import transpose
+from ..arrays.linalg import matmul, transpose
 from .activations import find_activation
 from .mlp import MLP
 
@@ -45,7 +45,7 @@ def forward(model: MLP, layers: Layers, x: Array) -> Trace:
     inputs, preactivations, a = [], [], x
     for index, layer in enumerate(layers):
         inputs.append(model.layer_input(index, a))
-        preactivations.append(inputs[-1] @ transpose(layer))
+        preactivations.append(matmul(inputs[-1], transpose(layer)))
         if index + 1 < model.num_layers:
             a = act.value(preactivations[-1])
     return Trace(tuple(inputs), tuple(preactivations))
@@ -71,7 +71,7 @@ def _rows_times(rows: Array, matrix: Array) -> Array:
     """``rows @ matrix`` for rows (N, R, d) in one product, where a stack of matrices would take N."""
     xp = namespace(rows=rows)
     n, r, d = rows.shape
-    return xp.reshape(xp.reshape(rows, (n * r, d)) @ matrix, (n, r, matrix.shape[1]))
+    return xp.reshape(matmul(xp.reshape(rows, (n * r, d)), matrix), (n, r, matrix.shape[1]))
 
 
 def trainable_inputs(model: MLP, trace: Trace) -> Layers:
@@ -92,7 +92,7 @@ def outer_rows(inputs: Sequence[Array], signals: Sequence[Array]) -> Array:
 def sum_outer(inputs: Sequence[Array], signals: Sequence[Array]) -> Array:
     """The sum over examples of ``D_l (x) abar_l``: (P,) from (N, d_in) and (N, d_out)."""
     xp = namespace(inputs=inputs[0])
-    blocks = [transpose(d) @ a for a, d in zip(inputs, signals, strict=True)]
+    blocks = [matmul(transpose(d), a) for a, d in zip(inputs, signals, strict=True)]
     return xp.concat([xp.reshape(b, (math.prod(b.shape),)) for b in blocks])
 
 

@@ -6,6 +6,7 @@ import html
 import json
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from . import study_figures
@@ -14,7 +15,7 @@ Result = dict[str, Any]
 Table = tuple[Sequence[str], list[list[str]]]
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 2rem auto; padding: 0 1rem;
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 94rem; margin: 2rem auto; padding: 0 1rem;
   color: #222; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; } h3 { font-size: 1rem; }
 .scroll { overflow-x: auto; } svg { max-width: 100%; height: auto; }
@@ -25,30 +26,38 @@ th, td { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid #ddd;
 details { margin: 1rem 0; } summary { cursor: pointer; }
 """
 _ANSWERS = (
-    "Intervals are for the champion of the family against the baseline that decides: a ratio of "
-    "costs below 1, or a difference of test losses below 0, is in its favour. Rules: docs/study.md."
+    "Intervals are for the champion of the family against a baseline: a ratio of costs below 1, or a difference "
+    "of test losses below 0, is in its favour. Shown is the baseline that decides: the one hardest to beat. "
+    "? stands for a median that is not known; runs that never reached the target leave bounds open, 0 or ∞. "
+    "Rules: docs/study.md."
 )
-_CURVES = "Mean over the seeds and their range; dotted: the target. Seconds are those of the steps alone."
+_AGAINST = "For each baseline by itself: + supported, - not supported, blank undecided."
+_CURVES = (
+    "Mean over the finished runs and their range; dotted: the target. Seconds are those of the steps alone."
+)
 _MEASURES = ("epochs", "gradient evaluations", "wall time")
 
 
 def study_lines(result: Result) -> list[str]:
-    """The result in plain words, one line an answer."""
-    return [*_headline(result), "", *_text_table(answers_table(result))]
+    """The result in plain words, one line an answer; entries of no group against each baseline."""
+    lines = [*_headline(result), "", *_text_table(answers_table(result))]
+    own = against_table(result, own=True)
+    return [*lines, "", *_text_table(own), "", _AGAINST] if own[1] else lines
 
 
 def study_markdown(result: Result) -> str:
-    """The tables of a result, in Markdown."""
-    parts = ["\n".join(f"- {line}" for line in _headline(result))]
+    """A result as a page of Markdown: where it comes from, the plain words, the tables."""
+    parts = ["# Study results", _provenance(result), "\n".join(f"- {line}" for line in _headline(result))]
     tables = (
         ("Answers", answers_table(result)),
+        ("Answers against each baseline", against_table(result)),
         ("Gradient regularization by itself", effects_table(result)),
         ("Entries", entries_table(result)),
         ("Costs", costs_table(result)),
     )
     for title, (head, rows) in tables:
         lines = [head, ["---"] * len(head), *rows]
-        parts.append(f"### {title}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines))
+        parts.append(f"## {title}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines))
     return "\n\n".join(parts) + "\n"
 
 
@@ -64,7 +73,7 @@ def study_html(result: Result) -> str:
     )
     ends = (
         ("test_loss", "test loss", "linear"),
-        ("gap", "gap: test - train loss", "symlog"),
+        ("gap", "gap: test - train loss", "linear"),
         ("trace", "trace of the Hessian", "symlog"),
         ("top", "its top eigenvalue", "linear"),
     )
@@ -75,6 +84,8 @@ def study_html(result: Result) -> str:
         f"<h2>What held, and what did not</h2><ul>{headline}</ul>",
         "<h2>Answers</h2>" + _html_table(answers_table(result)),
         f"<p>{_ANSWERS}</p>",
+        "<h2>Answers against each baseline</h2>" + _html_table(against_table(result)),
+        f"<p>{_AGAINST}</p>",
         "<h2>Gradient regularization by itself</h2>" + _html_table(effects_table(result)),
         "<p>Differences on - off; negative: lower with gradient regularization.</p>",
         f"<h2>Learning curves</h2><p>{_CURVES}</p>",
@@ -83,7 +94,9 @@ def study_html(result: Result) -> str:
         "<h2>At the end of training</h2>" + study_figures.dots(result, ends),
         "<h2>Entries</h2>" + _html_table(entries_table(result)),
         "<h2>Costs</h2>" + _html_table(costs_table(result)),
-        "<h2>Protocol</h2>" + kept + _html_table(settings_table(result)),
+        f"<h2>Protocol</h2><p>{_escape(_provenance(result))}</p>"
+        + kept
+        + _html_table(settings_table(result)),
         "<details><summary>Data, settings and environment</summary><pre>",
         _escape(json.dumps({k: result[k] for k in ("protocol", "data", "environment")}, indent=1)),
         "</pre></details></body></html>",
@@ -96,21 +109,27 @@ def study_html(result: Result) -> str:
 
 def answers_table(result: Result) -> Table:
     """A row for each data set, family and question."""
+    rows = [
+        [row["data"], row["family"], row["entry"], row["question"], row["word"], deciding(row)]
+        for row in result["analysis"]["answers"]
+    ]
+    return ("data", "family", "champion", "claim", "answer", "against the baseline that decides"), rows
+
+
+def against_table(result: Result, *, own: bool = False) -> Table:
+    """A row for each answer, a column for each baseline; or of the entries of no group only."""
+    groups = {entry["name"]: entry["group"] for entry in result["entries"]}
+    rivals = [name for name, group in groups.items() if group == "baseline"]
+    marks = {"supported": " +", "not supported": " -", "undecided": ""}
     rows = []
     for row in result["analysis"]["answers"]:
-        bound = "lower" if row["word"] == "not supported" else "upper"
-        rivals = [a for a in row["against"] if a["complete"]] or row["against"]
-        hardest = max(rivals, key=lambda a: a[bound], default=None)
-        seen = "" if hardest is None else f"{_interval(hardest)} against {hardest['rival']}"
-        rows.append([row["data"], row["family"], row["entry"], row["question"], row["word"], seen])
-    return (
-        "data",
-        "family",
-        "champion",
-        "claim",
-        "answer",
-        "interval against the baseline that decides",
-    ), rows
+        if own and groups[row["entry"]] != "other":
+            continue
+        seen = {a["rival"]: (a["reason"] or _interval(a)) + marks[a["word"]] for a in row["against"]}
+        rows.append(
+            [row["data"], row["entry"], row["question"], *(seen.get(rival, "left out") for rival in rivals)]
+        )
+    return ("data", "champion", "claim", *rivals), rows
 
 
 def effects_table(result: Result) -> Table:
@@ -119,7 +138,7 @@ def effects_table(result: Result) -> Table:
     for row in result["analysis"]["effects"]:
         key = (row["data"], row["entry"], row["against"])
         mark = {"supported": " lower", "not supported": " higher", "undecided": ""}[row["word"]]
-        rows.setdefault(key, {})[row["what"]] = _interval(row) + mark
+        rows.setdefault(key, {})[row["what"]] = (row["reason"] or _interval(row)) + mark
     whats = ("test loss", "gap", "trace", "top")
     body = [[*key, *(cells.get(what, "") for what in whats)] for key, cells in rows.items()]
     return ("data", "on", "off", *whats), body
@@ -180,12 +199,14 @@ def settings_table(result: Result) -> Table:
 def _headline(result: Result) -> list[str]:
     analysis, protocol = result["analysis"], result["protocol"]
     lines = []
+    baselines = [entry["name"] for entry in result["entries"] if entry["group"] == "baseline"]
+    named = f" ({', '.join(baselines)})" if baselines else ""
     questions = dict.fromkeys(row["question"] for row in analysis["answers"])
     for family in dict.fromkeys(row["family"] for row in analysis["answers"]):
         for question in questions:
             rows = [r for r in analysis["answers"] if (r["family"], r["question"]) == (family, question)]
             words = ", ".join(f"{r['word']} on {r['data']}" for r in rows)
-            lines.append(f"{family} {question} than every baseline: {words}.")
+            lines.append(f"{family} {question} than every baseline{named}: {words}.")
     for what in ("test loss", "gap", "trace"):
         for kind, name in (
             ("same settings", "rho = 0, all else equal"),
@@ -205,6 +226,8 @@ def _headline(result: Result) -> list[str]:
         f"{protocol['trials']} trials and {protocol['seeds']} seeds for every entry; failed: {sum(trials)} "
         f"of {len(trials)} trials, {sum(runs)} of {len(runs)} final runs."
     )
+    lines += [_budget(result), _errors(result)]
+    lines += [f"{data}: {t['reason']}." for data, t in analysis["targets"].items() if t["reason"]]
     left = [f"{', '.join(p['without'])} on {p['name']}" for p in protocol["plans"] if p["without"]]
     if left:
         lines.append(f"Left out for their cost: {'; '.join(left)}.")
@@ -212,19 +235,69 @@ def _headline(result: Result) -> list[str]:
     return lines
 
 
+def _budget(result: Result) -> str:
+    """What champions and baselines were chosen from: the trials are equal for entries, not for families."""
+    counts: dict[str, set[int]] = {}
+    for row in result["analysis"]["answers"]:
+        counts.setdefault(row["family"], set()).add(row["trials"])
+    best = ", ".join(
+        f"{family} of {' or '.join(map(str, sorted(numbers)))}" for family, numbers in counts.items()
+    )
+    trials = result["protocol"]["trials"]
+    equal = f"The tuning budget is equal for entries ({trials} trials each), not for families"
+    return f"{equal}: a baseline is the best of {trials} trials; champions: {best}." if best else f"{equal}."
+
+
+def _errors(result: Result) -> str:
+    analysis, confidence = result["analysis"], 100.0 * result["protocol"]["confidence"]
+    intervals = sum(len(row["against"]) for row in analysis["answers"])
+    return (
+        f"{len(analysis['answers'])} answers from {intervals} intervals, and {len(analysis['effects'])} "
+        f"intervals of effects. The intervals of one answer hold together with {confidence:g} % (Bonferroni over "
+        "its baselines), those of one measure of an effect over the regularized entries of a data set; nothing is "
+        "corrected across answers."
+    )
+
+
+def _provenance(result: Result) -> str:
+    protocol, stamp = result["protocol"], result["environment"]
+    place = protocol["place"]
+    return (
+        f"grng_ref {stamp['grng_ref']}, {place['backend']} {place['dtype']}, Python {stamp['python']}, NumPy "
+        f"{stamp['packages']['numpy']}; data sets: {', '.join(result['data'])}; {protocol['trials']} trials, "
+        f"{protocol['seeds']} seeds, {_resolution(result)}, seed {protocol['seed']}; the study "
+        f"took {result['seconds'] / 60.0:.1f} minutes."
+    )
+
+
+def _resolution(result: Result) -> str:
+    apart = max((b - a for r in result["runs"] for a, b in pairwise(r["curve"]["step"])), default=1)
+    return "a record at every step" if apart == 1 else f"records up to {apart} steps apart"
+
+
+def deciding(row: dict[str, Any]) -> str:
+    """The interval against the baseline that is hardest to beat, failed ones too; or why there is none."""
+    if row["reason"]:
+        return row["reason"]
+    side, unknown = ("lower", -math.inf) if row["word"] == "not supported" else ("upper", math.inf)
+    hardest = max(row["against"], key=lambda a: unknown if a[side] is None else a[side])
+    return f"{_interval(hardest)} against {hardest['rival']}"
+
+
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}"
 
 
 def _interval(row: dict[str, Any]) -> str:
-    return f"{_number(row['estimate'])} [{_number(row['lower'])}, {_number(row['upper'])}]"
+    lower, upper = _number(row["lower"]) or "-∞", _number(row["upper"]) or "∞"
+    return f"{_number(row['estimate']) or '?'} [{lower}, {upper}]"
 
 
-def _bounds(value: list[float] | None) -> str:
+def _bounds(value: list[float | None] | None) -> str:
     if value is None:
         return ""
-    half = value[2] - value[0]
-    return f"{value[0]:.3g} ± {half:.2g}" if math.isfinite(half) else f"{value[0]:.3g}"
+    middle, _, upper = value
+    return _number(middle) if middle is None or upper is None else f"{middle:.3g} ± {upper - middle:.2g}"
 
 
 def _text_table(table: Table) -> list[str]:

@@ -10,35 +10,39 @@ from typing import Any
 # Okabe and Ito: told apart with any colour vision.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 MARKERS = ("o", "s", "^", "D", "v", "x")
+COLUMNS = 5  # panels side by side
 
 Result = dict[str, Any]
 
 
 def curves(result: Result, data: str, key: str, label: str) -> str:
     """Validation loss against epochs or seconds: small panels, mean and range over the seeds."""
-    groups = _panels(result, data)
-    figure, axes = _axes(1, len(groups), 2.55 * len(groups), 2.7, sharey=True)
-    for axis, (title, names) in zip(axes, groups, strict=True):
-        for i, (name, colour) in enumerate(zip(names, COLOURS, strict=False)):
+    groups = panels(result, data)
+    columns, rows = min(COLUMNS, len(groups)), math.ceil(len(groups) / COLUMNS)
+    figure, axes = _axes(rows, columns, 2.55 * columns, 2.7 * rows, sharey=True)
+    for axis in axes[len(groups) :]:
+        axis.set_axis_off()
+    for axis, (title, names) in zip(axes, groups, strict=False):  # the rest is off
+        for i, (name, colour) in enumerate(zip(names, COLOURS[: len(names)], strict=True)):
             runs = [r for r in result["runs"] if r["data"] == data and r["entry"] == name]
             spent, low, mean, high = _band(runs, key)
-            if not spent:
-                continue
+            shown = name if spent else f"{name} (no record)"
             # thinner on top: where lines coincide, all of them can be seen
-            axis.plot(spent, mean, color=colour, linewidth=2.8 - 0.6 * i, label=name)
+            axis.plot(spent, mean, color=colour, linewidth=2.8 - 0.4 * i, label=shown)
             axis.fill_between(spent, low, high, color=colour, alpha=0.12, linewidth=0)
-        target = result["analysis"]["targets"][data]
+        target = result["analysis"]["targets"][data]["loss"]
         if target is not None:
             axis.axhline(target, color="0.5", linewidth=0.8, linestyle=":")
-        if key == "seconds":
+        if key == "seconds" and math.isfinite(axis.xaxis.get_minpos()):
             _log_scale(axis)
         axis.set_title(title, fontsize=9)
         axis.set_xlabel(label, fontsize=8)
         axis.legend(fontsize=7, frameon=False, loc="upper right")
         axis.tick_params(labelsize=7)
-    top = max(max(r["curve"]["validation_loss"][:1]) for r in result["runs"] if r["data"] == data)
-    axes[0].set_ylim(top=1.15 * top)
-    axes[0].set_ylabel("validation loss", fontsize=8)
+    starts = [r["curve"]["validation_loss"][:1] for r in result["runs"] if r["data"] == data]
+    axes[0].set_ylim(top=1.15 * max((loss for start in starts for loss in start), default=1.0))
+    for axis in axes[::columns]:
+        axis.set_ylabel("validation loss", fontsize=8)
     return _svg(figure)
 
 
@@ -48,14 +52,15 @@ def dots(result: Result, columns: Sequence[tuple[str, str, str]]) -> str:
     names = list(dict.fromkeys(row["entry"] for row in rows))
     figure, axes = _axes(1, len(columns), 12.0, 1.3 + 0.21 * len(names), sharey=True)
     for axis, (key, title, scale) in zip(axes, columns, strict=True):
-        for data, colour, marker in zip(result["data"], COLOURS, MARKERS, strict=False):
+        marks = zip(COLOURS[: len(result["data"])], MARKERS, strict=False)
+        for data, (colour, marker) in zip(result["data"], marks, strict=True):
             points = [
                 (value, names.index(row["entry"]))
                 for row in rows
                 if row["data"] == data and (value := _scalar(row[key])) is not None
             ]
-            if points:
-                axis.plot(*zip(*points, strict=True), marker, color=colour, markersize=5, label=data)
+            values, places = zip(*points, strict=True) if points else ((), ())
+            axis.plot(values, places, marker, color=colour, markersize=5, label=data)
         axis.set_title(title, fontsize=9)
         axis.set_xscale(scale)
         axis.grid(axis="y", color="0.9", linewidth=0.6)
@@ -66,25 +71,34 @@ def dots(result: Result, columns: Sequence[tuple[str, str, str]]) -> str:
     return _svg(figure)
 
 
-def _panels(result: Result, data: str) -> list[tuple[str, list[str]]]:
-    """Baselines; then each plain method with its regularized ones; then what is left."""
+def panels(result: Result, data: str) -> list[tuple[str, list[str]]]:
+    """Title and entries of each panel, as many as there are colours at most, and every entry that ran.
+
+    Baselines; then each plain method with its regularized ones; then what is left.
+    """
     there = {run["entry"] for run in result["runs"] if run["data"] == data}
     entries = [entry for entry in result["entries"] if entry["name"] in there]
-    panels = [("baselines", [e["name"] for e in entries if e["group"] == "baseline"])]
+    found = [("baselines", [e["name"] for e in entries if e["group"] == "baseline"])]
     for plain in (e["name"] for e in entries if e["group"] == "plain"):
         names = [plain, *(e["name"] for e in entries if e["plain"] == plain)]
-        if len(names) == 2 and len(panels[-1][1]) == 2 and len(panels) > 1:
-            title, before = panels.pop()
-            panels.append((f"{title}; {plain}", before + names))
+        if len(names) == 2 and len(found[-1][1]) == 2 and len(found) > 1:
+            title, before = found.pop()
+            found.append((f"{title}; {plain}", before + names))
         else:
-            panels.append((plain, names))
-    shown = {name for _, names in panels for name in names}
-    panels.append(("others", [e["name"] for e in entries if e["name"] not in shown]))
-    return [(title, names) for title, names in panels if names]
+            found.append((plain, names))
+    shown = {name for _, names in found for name in names}
+    found.append(("others", [e["name"] for e in entries if e["name"] not in shown]))
+    n = len(COLOURS)
+    return [
+        (title if i == 0 else f"{title}, more", names[i : i + n])
+        for title, names in found
+        for i in range(0, len(names), n)
+    ]
 
 
 def _band(runs: list[dict[str, Any]], key: str) -> tuple[list[float], list[float], list[float], list[float]]:
-    """Cost, least, mean and largest loss at the records that every run has."""
+    """Cost, least, mean and largest loss at each record of the finished runs, without one of all runs."""
+    runs = [run for run in runs if run["status"] == "finished"] or runs
     if not runs:
         return [], [], [], []
     shortest = min(len(run["curve"]["step"]) for run in runs)
@@ -115,11 +129,12 @@ def _axes(rows: int, columns: int, width: float, height: float, *, sharey: bool)
 
 
 def _log_scale(axis: Any) -> None:
-    """Labels at 1 and 3 times powers of ten: at least one of them, and few, in every range."""
+    """Labels at 1 and 3, in a short range at 1, 2 and 5 times powers of ten: few, and two at least."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     axis.set_xscale("log")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    low, high = axis.get_xlim()
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high > 20.0 * low else (1.0, 2.0, 5.0)))
     axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
 

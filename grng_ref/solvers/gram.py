@@ -52,12 +52,14 @@ def solve_gram(
 
 
 class GramSolver:
-    """The solves of `solve_gram` for many v: B B^T is formed once, each factorization made at most once."""
+    """The solves of `solve_gram` for many v: each factorization of B B^T is made at most once."""
 
     def __init__(self, factor: RowFactor, damping: float) -> None:
         self.factor, self.damping = factor, damping
-        self.gram = factor.gram()
-        self.root = cholesky(self.gram, shift=damping) if damping > 0.0 else None
+        gram = factor.gram()
+        self.norm = norm(gram)  # |B B^T|_F equals |F|_F
+        self.trace = float(namespace(gram=gram).sum(diagonal(gram)))  # |B|_F^2
+        self.root = cholesky(gram, shift=damping, overwrite=True) if damping > 0.0 else None
 
     def solve(self, v: Array, coefficients: Array | None = None) -> SolveResult:
         """``(B^T B + a I) x = v``."""
@@ -71,7 +73,7 @@ class GramSolver:
 
     @functools.cached_property
     def _split(self) -> _Split:
-        return _Split(self.factor, *eigh(self.gram), self.damping)
+        return _Split(self.factor, *eigh(self.factor.gram()), self.damping)
 
     def _dual(self, u: Array) -> Array:
         """``(B B^T + a I)^{-1} u`` by Cholesky."""
@@ -92,13 +94,12 @@ class GramSolver:
         factor, start, terms = self.factor, None, 0.0
         if coefficients is not None:
             start = factor.rmatvec(dual(coefficients))
-            trace = float(namespace(gram=self.gram).sum(diagonal(self.gram)))  # |B|_F^2
-            terms = math.sqrt(trace) * norm(coefficients)
+            terms = math.sqrt(self.trace) * norm(coefficients)
         return refine(
             lambda x: factor.rmatvec(factor.matvec(x)) + self.damping * x,
             approximate,
             v,
-            matrix_norm=norm(self.gram) + self.damping,  # |B B^T|_F equals |F|_F
+            matrix_norm=self.norm + self.damping,
             method="gram",
             start=start,
             rank=rank,

@@ -7,11 +7,12 @@ from .entries import Entry, default_entries
 from .evaluation import Evaluation, alignment, evaluate
 from .fitting import Fit, fit
 from .hessians import Flatness, flatness
-from .intervals import Interval, bonferroni, paired_interval, paired_ratio
+from .intervals import Interval, bonferroni, median_ratio, paired_interval, pairs_needed
 from .records import Record, Records, read_records
 from .runs import DataPlan, Place
 from .schedules import SCHEDULES, NamedSchedule, schedule
 from .search import choose, draw_trials
+from .stored import read_study
 from .studies import QUICK_PROTOCOL, Protocol, study
 
 __all__ = [
@@ -39,10 +40,12 @@ __all__ = [
     "fit",
     "flatness",
     "gradient_evaluations",
+    "median_ratio",
     "paired_interval",
-    "paired_ratio",
+    "pairs_needed",
     "passes_of_step",
     "read_records",
+    "read_study",
     "schedule",
     "study",
 ]

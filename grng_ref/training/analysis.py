@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+import statistics
+from collections.abc import Sequence
 from typing import Any
 
-from .intervals import Interval, bonferroni, paired_interval, paired_ratio, word
+from .entries import TWIN
+from .intervals import (
+    UNKNOWN,
+    Bounds,
+    Interval,
+    bonferroni,
+    median_ratio,
+    paired_interval,
+    pairs_needed,
+    word,
+)
 from .search import choose
 
 COSTS = {"epochs": "epoch", "gradient evaluations": "gradient_evaluations", "wall time": "seconds"}
+QUESTIONS = (*(f"faster in {measure}" for measure in COSTS), "generalizes better")
 DROP = 0.9  # of the fall in validation loss that the weakest tuned baseline made
 EFFECTS = ("test loss", "gap", "trace", "top")
+CLAIMANTS = ("regularized", "other")  # groups whose entries are held against the baselines
 
 Run = dict[str, Any]
 
@@ -18,9 +32,11 @@ Run = dict[str, Any]
 def analyse(result: dict[str, Any]) -> dict[str, Any]:
     """Targets, a summary of each entry, the answers, and the effect of gradient regularization.
 
-    ``targets``: a validation loss for each data set. ``summary``: one row for each data set and entry.
-    ``answers``: a word for each data set, family and question, with its intervals. ``effects``: each
-    regularized entry against itself with ``rho = 0`` and against its plain method, tuned by itself.
+    ``targets``: a validation loss for each data set, or the reason why there is none. ``summary``: one row
+    for each data set and entry. ``answers``: a word for each data set, family and question, and one against
+    each baseline, with intervals and with reasons where something is not known; an entry of no family is one
+    by itself. ``effects``: each regularized entry against itself with ``rho = 0`` and against its plain
+    method, tuned by itself.
 
     Parameters
     ----------
@@ -29,12 +45,13 @@ def analyse(result: dict[str, Any]) -> dict[str, Any]:
 
     Notes
     -----
-    Rules: docs/study.md. Plain numbers in and out; a failed run is counted, and supports nothing.
+    Rules: docs/study.md. Plain numbers in and out, None for what is not known; a failed or missing run is
+    counted, and decides nothing.
     """
     view = _View(result)
     data = list(result["data"])
     return {
-        "targets": {name: view.target(name) for name in data},
+        "targets": {name: dict(zip(("loss", "reason"), view.target(name), strict=True)) for name in data},
         "summary": [row for name in data for row in view.summary(name)],
         "answers": [row for name in data for row in view.answers(name)],
         "effects": [row for name in data for row in view.effects(name)],
@@ -45,151 +62,188 @@ class _View:
     """The runs of a result, looked up."""
 
     def __init__(self, result: dict[str, Any]) -> None:
-        self.result = result
+        protocol = result["protocol"]
+        self.tuning = result["tuning"]
         self.entries = {entry["name"]: entry for entry in result["entries"]}
-        self.confidence = float(result["protocol"]["confidence"])
-        self.runs: dict[tuple[str, str], list[Run]] = {}
+        self.without = {plan["name"]: set(plan["without"]) for plan in protocol["plans"]}
+        self.confidence = float(protocol["confidence"])
+        self.seeds = range(protocol["seed"] + 1, protocol["seed"] + 1 + protocol["seeds"])
+        self.runs: dict[tuple[str, str], dict[int, Run]] = {}
         for run in result["runs"]:
-            self.runs.setdefault((run["data"], run["entry"]), []).append(run)
+            self.runs.setdefault((run["data"], run["entry"]), {})[run["seed"]] = run
 
-    def group(self, data: str, group: str) -> list[str]:
-        """Names of the entries of a group that ran on a data set."""
-        return [n for n, e in self.entries.items() if e["group"] == group and (data, n) in self.runs]
-
-    def rivals(self, data: str) -> list[str]:
-        """The baselines that should have run: one that failed in tuning has no runs, and is not left out."""
-        plans = [plan for plan in self.result["protocol"].get("plans", ()) if plan["name"] == data]
-        without = {name for plan in plans for name in plan["without"]}
-        return [n for n, e in self.entries.items() if e["group"] == "baseline" and n not in without]
+    def group(self, data: str, *groups: str) -> list[str]:
+        """The entries of these groups that should have run on a data set, also if they failed."""
+        left_out = self.without.get(data, set())
+        return [n for n, e in self.entries.items() if e["group"] in groups and n not in left_out]
 
     def tuned(self, data: str, name: str) -> Run | None:
         """The chosen trial."""
-        tried = [t for t in self.result["tuning"] if t["data"] == data and t["entry"] == name]
+        tried = [t for t in self.tuning if t["data"] == data and t["entry"] == name]
         best = choose(tried)
         return None if best is None else tried[best]
 
-    def target(self, data: str) -> float | None:
-        """``b - DROP (b - w)``: b the loss before training, w that of the weakest tuned baseline."""
-        chosen = [self.tuned(data, name) for name in self.group(data, "baseline")]
-        good = [trial for trial in chosen if trial is not None]
-        if not good:
-            return None
-        before = float(good[0]["curve"]["validation_loss"][0])
-        weakest = max(float(trial["validation_loss"]) for trial in good)
-        return before - DROP * (before - weakest)
+    def tuned_losses(self, data: str, names: Sequence[str]) -> dict[str, float]:
+        """The validation losses of the chosen trials, where a trial finished."""
+        trials = {name: self.tuned(data, name) for name in names}
+        return {n: float(trial["validation_loss"]) for n, trial in trials.items() if trial is not None}
 
-    def cost(self, run: Run, target: float, measure: str) -> tuple[float, bool]:
-        """What a run had spent when it reached the target, else all that it spent, a lower bound."""
-        spent, losses = run["curve"][measure], run["curve"]["validation_loss"]
-        for paid, loss in zip(spent, losses, strict=True):
-            if loss is not None and loss <= target:
-                return float(paid), True
-        return float(spent[-1]), False
+    def target(self, data: str) -> tuple[float | None, str]:
+        """``b - DROP (b - w)``, b the loss before training, w the weakest tuned baseline's; or why not."""
+        losses = self.tuned_losses(data, self.group(data, "baseline"))
+        if not losses:
+            return None, "no target: no trial of a baseline finished"
+        weakest = max(losses, key=lambda name: losses[name])
+        trial = self.tuned(data, weakest)
+        before = math.inf if trial is None else float(trial["curve"]["validation_loss"][0])
+        if not losses[weakest] < before:
+            return None, f"no target: {weakest} at its best did not lower the validation loss"
+        target = before - DROP * (before - losses[weakest])
+        for (where, _), runs in self.runs.items():
+            for seed, run in runs.items():
+                if where == data and any(loss <= target for loss in run["curve"]["validation_loss"][:1]):
+                    return None, f"no target: seed {seed} begins at or below {target:.4g}"
+        return target, ""
 
     # --- the claims ------------------------------------------------------------------------------------
 
     def answers(self, data: str) -> list[dict[str, Any]]:
         """A word for each family and question."""
-        rivals = self.rivals(data)
-        families = dict.fromkeys(self.entries[n]["family"] for n in self.group(data, "regularized"))
+        families: dict[str, list[str]] = {}
+        for name in self.group(data, *CLAIMANTS):
+            families.setdefault(self.entries[name]["family"] or name, []).append(name)
         found = []
-        for family in families:
-            names = [n for n in self.group(data, "regularized") if self.entries[n]["family"] == family]
-            trials = {n: t for n in names if (t := self.tuned(data, n)) is not None}
-            if family is None or not trials or not rivals:
-                continue
-            champion = min(trials, key=lambda n: float(trials[n]["validation_loss"]))
-            asked = [*((f"faster in {m}", self._speed(data, k)) for m, k in COSTS.items())]
-            asked.append(("generalizes better", self._test_loss(data)))
-            for question, measure in asked:
-                row = self._answer(data, champion, rivals, measure, ratio=question.startswith("faster"))
-                found.append({"data": data, "family": family, "entry": champion, "question": question, **row})
+        for family, names in families.items():
+            losses = self.tuned_losses(data, names)
+            champion = min(losses, key=lambda name: losses[name]) if losses else names[0]
+            tried = sum(t["data"] == data and t["entry"] in names for t in self.tuning)
+            for question in QUESTIONS:
+                row = self._answer(data, champion, question)
+                found.append({"data": data, "family": family, "entry": champion, "trials": tried, **row})
         return found
 
-    def _speed(self, data: str, key: str) -> Callable[[Run], tuple[float | None, bool]]:
-        target = self.target(data)
-
-        def measure(run: Run) -> tuple[float | None, bool]:
-            if target is None or None in run["curve"][key]:
-                return None, False
-            paid, reached = self.cost(run, target, key)
-            return (paid if paid > 0.0 else None), reached
-
-        return measure
-
-    def _test_loss(self, data: str) -> Callable[[Run], tuple[float | None, bool]]:
-        return lambda run: (run.get("test_loss"), "test_loss" in run)
-
-    def _answer(
-        self,
-        data: str,
-        champion: str,
-        rivals: Sequence[str],
-        measure: Callable[[Run], tuple[float | None, bool]],
-        *,
-        ratio: bool,
-    ) -> dict[str, Any]:
+    def _answer(self, data: str, champion: str, question: str) -> dict[str, Any]:
+        """Against every baseline; the intervals hold together with the study's confidence."""
+        rivals = self.group(data, "baseline")
         confidence = bonferroni(self.confidence, len(rivals))
-        own = [measure(run) for run in self.runs[data, champion]]
-        intervals, against, complete = [], [], []
-        for rival in rivals:
-            other = [measure(run) for run in self.runs.get((data, rival), [])]
-            interval = _paired(own, other, confidence, ratio=ratio) if other else None
-            if interval is not None:
-                intervals.append(interval)
-                complete.append(all(good for _, good in other))
-                against.append({"rival": rival, **interval._asdict(), "complete": complete[-1]})
-        all_good = all(good for _, good in own) and len(intervals) == len(rivals)
+        null = 0.0 if question == QUESTIONS[-1] else 1.0
+        seen = {rival: self._compare(data, champion, rival, question, confidence) for rival in rivals}
+        verdict = word([interval for interval, _ in seen.values()], null=null)
+        whys = dict.fromkeys(why for _, why in seen.values() if why) if rivals else ["no baseline"]
         return {
-            "word": word(intervals, null=1.0 if ratio else 0.0, complete=all_good, rivals_complete=complete),
-            "scale": "ratio" if ratio else "difference",
+            "question": question,
+            "word": verdict,
+            "reason": "; ".join(whys) if verdict == "undecided" else "",
+            "scale": "ratio" if null else "difference",
             "confidence": confidence,
-            "complete": all(good for _, good in own),
-            "against": against,
+            "against": [
+                {"rival": rival, "word": word([i], null=null), "reason": why, **_plain(i)}
+                for rival, (i, why) in seen.items()
+            ],
         }
+
+    def _compare(
+        self, data: str, own: str, rival: str, question: str, confidence: float
+    ) -> tuple[Interval, str]:
+        """The interval of own against rival, and what is not known of it."""
+        if question == QUESTIONS[-1]:
+            return self._difference(data, own, rival, "test loss", confidence)
+        key = COSTS[question.removeprefix("faster in ")]
+        target, why = self.target(data)
+        if target is None:
+            return Interval(math.nan, *UNKNOWN, 0), why
+        costs = [[self.cost(data, name, seed, key, target) for seed in self.seeds] for name in (own, rival)]
+        whys = [self._lost(data, name, seen) for name, seen in zip((own, rival), costs, strict=True)]
+        if len(self.seeds) < (needed := pairs_needed(confidence)):
+            whys.append(f"{len(self.seeds)} seeds, a ratio at {100.0 * confidence:.4g} % needs {needed}")
+        first, second = ([UNKNOWN if c is None else c for c in seen] for seen in costs)
+        return median_ratio(first, second, confidence=confidence), "; ".join(filter(None, whys))
+
+    def cost(self, data: str, name: str, seed: int, key: str, target: float) -> Bounds | None:
+        """Bounds of what a run had spent when it reached the target; None if it failed or does not say.
+
+        It was between two records, or is known where they are one step apart; of a run that did not reach it,
+        all that it spent is a lower bound.
+        """
+        run = self.runs.get((data, name), {}).get(seed)
+        if run is None or run["status"] != "finished" or None in run["curve"][key]:
+            return None
+        spent, losses, steps = run["curve"][key], run["curve"]["validation_loss"], run["curve"]["step"]
+        for i in range(1, len(losses)):
+            if losses[i] <= target:
+                before = spent[i] if steps[i] - steps[i - 1] == 1 else spent[i - 1]
+                return float(before), float(spent[i])
+        return float(spent[-1]), math.inf
+
+    def _difference(
+        self, data: str, own: str, rival: str, what: str, confidence: float
+    ) -> tuple[Interval, str]:
+        """Of what is measured at the end of training; unknown unless it is there for every seed."""
+        ends = [[self._end(data, name, seed, what) for seed in self.seeds] for name in (own, rival)]
+        why = "; ".join(
+            filter(None, (self._lost(data, n, seen) for n, seen in zip((own, rival), ends, strict=True)))
+        )
+        if why:
+            return Interval(math.nan, -math.inf, math.inf, 0), why
+        first, second = ([float(value) for value in seen if value is not None] for seen in ends)
+        return paired_interval(first, second, confidence=confidence), ""
+
+    def _end(self, data: str, name: str, seed: int, what: str) -> float | None:
+        run = self.runs.get((data, name), {}).get(seed)
+        if run is None or run["status"] != "finished":
+            return None
+        value = run["flatness"][what] if what in ("trace", "top") else run[what.replace(" ", "_")]
+        return None if value is None else float(value)
+
+    def _lost(self, data: str, name: str, values: Sequence[object]) -> str:
+        """Why some of an entry's numbers are not known, if so."""
+        lost = sum(value is None for value in values)
+        runs = self.runs.get((data, name), {}).values()
+        finished = sum(run["status"] == "finished" for run in runs)
+        if not runs or not lost:
+            return f"no run of {name}" if lost else ""
+        if finished == len(values):
+            return f"{name} does not say it in {lost} of {len(values)} runs"
+        return f"{len(values) - finished} of {len(values)} runs of {name} failed"
 
     # --- gradient regularization by itself ---------------------------------------------------------------
 
     def effects(self, data: str) -> list[dict[str, Any]]:
-        """Differences on - off, each for the seeds on which both finished."""
+        """Differences on - off."""
         regularized = self.group(data, "regularized")
         confidence = bonferroni(self.confidence, len(regularized))
         found = []
         for name in regularized:
             for kind, other in (
-                ("same settings", f"{name}, rho = 0"),
+                ("same settings", name + TWIN),
                 ("tuned", self.entries[name]["plain"]),
             ):
                 if (data, other) not in self.runs:
                     continue
                 for what in EFFECTS:
-                    on = [_value(run, what) for run in self.runs[data, name]]
-                    off = [_value(run, what) for run in self.runs[data, other]]
-                    interval = _paired(on, off, confidence, ratio=False)
-                    if interval is None:
-                        continue
-                    verdict = word(
-                        [interval],
-                        null=0.0,
-                        complete=all(good for _, good in on),
-                        rivals_complete=[all(good for _, good in off)],
-                    )
+                    interval, why = self._difference(data, name, other, what, confidence)
                     row = {"data": data, "entry": name, "against": other, "kind": kind, "what": what}
-                    found.append({**row, **interval._asdict(), "confidence": confidence, "word": verdict})
+                    row |= {"word": word([interval], null=0.0), "reason": why, "confidence": confidence}
+                    found.append(row | _plain(interval))
         return found
 
     # --- the table of entries ----------------------------------------------------------------------------
 
     def summary(self, data: str) -> list[dict[str, Any]]:
-        """Means over the finished runs of each entry."""
-        target = self.target(data)
+        """Means over the finished runs of each entry; medians over all runs of what the target cost."""
+        target, _ = self.target(data)
         return [
-            {"data": data, "entry": name, **self._row(runs, target)}
+            {
+                "data": data,
+                "entry": name,
+                **self._row(list(runs.values())),
+                **self._costs(data, name, target),
+            }
             for (where, name), runs in self.runs.items()
             if where == data
         ]
 
-    def _row(self, runs: list[Run], target: float | None) -> dict[str, Any]:
+    def _row(self, runs: list[Run]) -> dict[str, Any]:
         good = [run for run in runs if run["status"] == "finished"]
         row: dict[str, Any] = {
             "runs": len(runs),
@@ -210,41 +264,29 @@ class _View:
         }
         for name in ("gradient_norm", "cosine", "pearson"):
             row[name] = _mean([_mean(run["curve"][name]) for run in runs])
-        if target is not None:
-            row["reached"] = sum(self.cost(run, target, "epoch")[1] for run in runs)
-            for measure, key in COSTS.items():
-                costs = [
-                    None if None in run["curve"][key] else self.cost(run, target, key)[0] for run in runs
-                ]
-                row[f"{measure} to target"] = _mean(costs)
+        return row
+
+    def _costs(self, data: str, name: str, target: float | None) -> dict[str, Any]:
+        """Medians of the records at which the target was reached; None where too few runs reached it."""
+        if target is None:
+            return {}
+        row: dict[str, Any] = {}
+        for measure, key in COSTS.items():
+            bounds = [self.cost(data, name, seed, key, target) for seed in self.seeds]
+            reached = [math.inf if b is None else b[1] for b in bounds]
+            if measure == "epochs":
+                row["reached"] = sum(map(math.isfinite, reached))
+            row[f"{measure} to target"] = _finite(statistics.median(reached))
         return row
 
 
-def _value(run: Run, what: str) -> tuple[float | None, bool]:
-    if "test_loss" not in run:
-        return None, False
-    value = {
-        "test loss": run["test_loss"],
-        "gap": run["gap"],
-        "trace": run["flatness"]["trace"],
-        "top": run["flatness"]["top"],
-    }[what]
-    return value, value is not None
+def _plain(interval: Interval) -> dict[str, Any]:
+    """For JSON, which has neither NaN nor infinity: None stands for them."""
+    return {name: value if name == "pairs" else _finite(value) for name, value in interval._asdict().items()}
 
 
-def _paired(
-    first: Sequence[tuple[float | None, bool]],
-    second: Sequence[tuple[float | None, bool]],
-    confidence: float,
-    *,
-    ratio: bool,
-) -> Interval | None:
-    """The interval over the pairs of which both numbers are there; None without such a pair."""
-    pairs = [(a, b) for (a, _), (b, _) in zip(first, second, strict=True) if a is not None and b is not None]
-    if not pairs:
-        return None
-    method = paired_ratio if ratio else paired_interval
-    return method([a for a, _ in pairs], [b for _, b in pairs], confidence=confidence)
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _last(run: Run, key: str) -> Any:
@@ -256,7 +298,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _interval(values: Sequence[float], confidence: float) -> list[float] | None:
+def _interval(values: Sequence[float], confidence: float) -> list[float | None] | None:
     if not values:
         return None
-    return list(paired_interval(values, [0.0] * len(values), confidence=confidence)[:3])
+    return [_finite(v) for v in paired_interval(values, [0.0] * len(values), confidence=confidence)[:3]]

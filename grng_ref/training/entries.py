@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..arrays import check_choice
 from ..optimizers import Optimizer, adamw, kfac, ngd, reng, ring, rkalman, sgd, sophia
 from ..problem import Problem
 
 GROUPS = ("baseline", "plain", "regularized", "other")
+TWIN = ", rho = 0"  # what the name of a regularized entry's twin ends with
 
 Settings = Mapping[str, Any]  # numbers, but options of other types stand beside them in the constructors
 Make = Callable[[Problem, Settings, int], Optimizer]
@@ -28,12 +30,13 @@ class Entry:
     space : dict
         ``{"lr": (low, high)}``: tuned log-uniformly between the two, 0 < low < high.
     group : {"baseline", "plain", "regularized", "other"}
-        Baselines are what a claim must beat; a regularized entry has a setting ``rho`` and is also run with
-        ``rho = 0``, everything else equal.
+        Baselines are what a claim must beat; regularized and other entries are held against them. A
+        regularized entry has a setting ``rho`` and is also run with ``rho = 0``, everything else equal.
     plain : str, optional
         The entry that is the same method without gradient regularization, tuned by itself.
     family : str, optional
-        Entries of one family share one answer to "faster?" and "generalizes better?".
+        Entries of one family share one answer to "faster?" and "generalizes better?"; without one, an entry
+        has answers of its own.
     one_pass : bool
         Online: it sees every training example once, whatever the number of epochs.
     """
@@ -47,8 +50,7 @@ class Entry:
     one_pass: bool = False
 
     def __post_init__(self) -> None:
-        if self.group not in GROUPS:
-            raise ValueError(f"group must be one of {GROUPS}, got {self.group!r}")
+        check_choice("group", self.group, GROUPS)
         for name, bounds in self.space.items():
             if len(bounds) != 2 or not 0.0 < bounds[0] < bounds[1]:
                 raise ValueError(f"space[{name!r}] must be two numbers 0 < low < high, got {bounds!r}")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from scipy import sparse
 
-from ..arrays import Array, from_host, host_generator, namespace, to_numpy
+from ..arrays import Array, NumericalError, from_host, host_generator, namespace, to_numpy
 from ..problem import Problem
 
 DENSE = 2500  # parameters up to which the Hessian is formed
@@ -40,7 +40,7 @@ def flatness(problem: Problem, theta: Array, x: Array, y: Array, *, dense: int =
     TypeError, ValueError
         Bad arguments.
     NumericalError
-        The Hessian overflowed.
+        The Hessian overflowed; the Lanczos iteration did not converge.
     """
     if problem.num_parameters <= dense:
         H, xp = problem.hessian(theta, x, y), namespace(theta=theta)
@@ -57,7 +57,10 @@ def flatness(problem: Problem, theta: Array, x: Array, y: Array, *, dense: int =
 
     start = host_generator(0).standard_normal(p)
     operator = sparse.linalg.LinearOperator((p, p), matvec=product, dtype=start.dtype)
-    (top,) = sparse.linalg.eigsh(operator, k=1, which="LA", v0=start, return_eigenvectors=False, tol=1e-8)
+    try:
+        (top,) = sparse.linalg.eigsh(operator, k=1, which="LA", v0=start, return_eigenvectors=False, tol=1e-8)
+    except sparse.linalg.ArpackError as error:
+        raise NumericalError(f"the largest eigenvalue of the Hessian was not found: {error}") from error
     return Flatness(trace, float(top), "products")
 
 

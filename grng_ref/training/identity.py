@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
+import inspect
+import types
 from typing import Any
 
 import numpy as np
@@ -12,23 +15,92 @@ from ..arrays import Array, backend_name, device_of, dtype_name, namespace, to_n
 
 
 def describe(value: Any) -> Any:
-    """Numbers and strings as they are, dataclasses by class and fields, arrays by digest, functions by name.
+    """Numbers and strings as they are, objects by class and content, arrays by digest, functions by code.
 
-    A function of the user's is known by its name only: a changed one of the same name goes unnoticed, which
-    the schedules of `schedule` avoid.
+    Classes and functions from outside of this package are known by name and by a digest of their bytecode
+    with its constants, so that a changed one of the same name is another; what a function reads from its
+    module is not looked at.
+
+    Raises
+    ------
+    TypeError
+        Something whose content cannot be seen, such as a generator of random numbers.
     """
+    return _describe(value, ())
+
+
+def _describe(value: Any, within: tuple[int, ...]) -> Any:
+    """``within`` are the identities of the objects that hold the value: a circle ends there."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if id(value) in within:
+        return f"the {type(value).__qualname__} around it"
+
+    def inner(part: Any) -> Any:
+        return _describe(part, (*within, id(value)))
+
     if isinstance(value, tuple | list):
-        return [describe(item) for item in value]
+        return [inner(item) for item in value]
     if isinstance(value, dict):
-        return {str(key): describe(item) for key, item in value.items()}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"class": type(value).__qualname__, **fields}
+        return {str(key): inner(item) for key, item in value.items()}
+    if isinstance(value, types.ModuleType):
+        return value.__name__
+    if isinstance(value, type):
+        return _with_code(value)
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return digest(value)
-    return getattr(value, "__qualname__", type(value).__qualname__)
+    if isinstance(value, functools.partial):
+        return {"partial": [inner(part) for part in (value.func, value.args, value.keywords)]}
+    if isinstance(value, types.MethodType):
+        return {"method": value.__func__.__qualname__, "of": inner(value.__self__)}
+    if callable(value) and hasattr(value, "__wrapped__"):
+        return inner(inspect.unwrap(value))
+    if isinstance(value, types.FunctionType):
+        own = {"closure": [inner(cell.cell_contents) for cell in value.__closure__ or ()]}
+        own["defaults"] = inner(value.__defaults__ or ())
+        return _with_code(value, **own)
+    if callable(value) and hasattr(value, "__name__"):
+        return str(value.__name__)  # written in C
+    if dataclasses.is_dataclass(value):
+        content = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    elif hasattr(value, "__dict__"):
+        content = vars(value)
+    elif " at 0x" not in repr(value):
+        return repr(value)
+    else:
+        raise TypeError(
+            "a run must be known by all that its numbers depend on, got an object of the class "
+            f"{type(value).__qualname__}, whose content cannot be seen"
+        )
+    return {"class": _with_code(type(value)), **inner(content)}
+
+
+def _with_code(value: Any, **more: Any) -> Any:
+    """The name of what is part of this package, which its version tells; else with a digest of the code."""
+    package = __name__.partition(".")[0]
+    more = {name: content for name, content in more.items() if content}
+    if (value.__module__ or "").partition(".")[0] == package and not more:
+        return value.__qualname__
+    code = hashlib.sha256(repr(_code(value)).encode()).hexdigest()[:16]
+    return {"name": value.__qualname__, "code": code, **more}
+
+
+def _code(value: Any) -> Any:
+    """Bytecode and constants of a function; of a class, those of all that it and its bases define."""
+    if isinstance(value, type):
+        bases = [base for base in value.__mro__ if base is not object]
+        named = [(name, item) for base in bases for name, item in sorted(vars(base).items())]
+        return [(name, _code(item)) for name, item in named if name != "__firstlineno__"]
+    if isinstance(value, staticmethod | classmethod):
+        return _code(value.__func__)
+    if isinstance(value, property):
+        return [_code(part) for part in (value.fget, value.fset)]
+    code = value if isinstance(value, types.CodeType) else getattr(value, "__code__", None)
+    if isinstance(code, types.CodeType):
+        return code.co_code, [_code(item) for item in code.co_consts], code.co_names, code.co_varnames
+    if isinstance(value, tuple | frozenset):
+        return sorted(repr(_code(item)) for item in value) if isinstance(value, frozenset) else repr(value)
+    return repr(value) if isinstance(value, bool | int | float | str | bytes | None) else type(value).__name__
 
 
 def digest(array: Array) -> str:

@@ -9,8 +9,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ..arrays import Array, NumericalError, asarray, check_integer, to_numpy
-from ..data import DataSet, load
+from ..arrays import Array, NumericalError, asarray, check_choice, check_integer, to_numpy
+from ..data import NAMES, DataSet, load
 from ..models import MLP
 from ..problem import Problem
 from .batches import Batches
@@ -37,6 +37,14 @@ class DataPlan:
     without: tuple[str, ...] = ()  #: entries that are left out here, for their cost
 
     def __post_init__(self) -> None:
+        check_choice("name", self.name, NAMES)
+        for name in ("hidden", "without"):
+            if not isinstance(getattr(self, name), tuple):
+                raise TypeError(f"{name} must be a tuple, got {type(getattr(self, name)).__name__}")
+        for width in self.hidden:
+            check_integer("hidden", width, minimum=1)
+        if self.size is not None:
+            check_integer("size", self.size, minimum=10)
         check_integer("batch_size", self.batch_size, minimum=1)
         check_integer("epochs", self.epochs, minimum=1)
 
@@ -121,8 +129,11 @@ def run_once(
 
 
 def _end(problem: Problem, done: Fit, arrays: dict[str, Any]) -> dict[str, Any]:
-    """What is measured at the last parameters."""
-    train, test = (evaluate(problem, done.theta, *arrays[part]) for part in ("train", "test"))
+    """What is measured at the last parameters; the run failed if its losses overflow there."""
+    try:
+        train, test = (evaluate(problem, done.theta, *arrays[part]) for part in ("train", "test"))
+    except NumericalError as error:
+        return {"status": f"failed: {error}", "validation_loss": None}
     try:
         flat = flatness(problem, done.theta, *arrays["train"])._asdict()
     except NumericalError as error:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import Backend, assert_values_close, tolerance
 
+import grng_ref as gr
 from grng_ref.curvature import DenseRows, LayerRows, dense
 from grng_ref.curvature.score import layer_rows
 
@@ -136,3 +137,68 @@ def test_checked_layer_factors():
             layer_rows(*bad)
     with pytest.raises(TypeError):
         layer_rows(activations[0], signals)
+
+
+# --- rows that depend on the others of their example -----------------------------------------------------
+
+
+def categorical_rows(scale: float, **arrays) -> tuple[LayerRows, np.ndarray]:
+    """Score rows of a Categorical at outputs of a given size, and the roots of its probabilities."""
+    problem = gr.Problem(gr.MLP((3, 4, 5), activation="tanh"), gr.Categorical())
+    rng = np.random.default_rng(3)
+    theta, x, y = problem.init(rng=rng), rng.standard_normal((6, 3)), rng.integers(0, 5, 6)
+    theta = scale * theta
+    at = problem.linearize(theta, x, y)
+    outputs = problem.outputs(theta, x)
+    return LayerRows(at.activations, at.signals), np.sqrt(problem.likelihood.mean(outputs))
+
+
+@pytest.mark.parametrize("scale", [1.0, 10.0, 60.0])
+def test_a_categorical_needs_one_row_less(scale, backend: Backend):
+    """Also saturated, where the rows are tiny and of many sizes."""
+    rows, roots = categorical_rows(scale)
+    B = rows.rows()
+    null = np.einsum("nk,nkp->np", roots, B.reshape(6, 5, -1))
+    assert np.max(np.abs(null)) <= 64 * np.finfo(float).eps * np.max(np.abs(B))  # why one is too many
+    form = LayerRows(*(tuple(backend.asarray(a) for a in part) for part in (rows.activations, rows.signals)))
+    reduced, basis = form.reduced()
+    assert reduced.shape[0] <= 6 * 4
+    rtol = tolerance(backend.dtype, terms=30)
+    backend.assert_close(reduced.normal(), B.T @ B, rtol=rtol)
+    turned = np.einsum("nkr,nkp->nrp", backend.to_numpy(basis), B.reshape(6, 5, -1))
+    atol = rtol * float(np.max(np.abs(B)))
+    backend.assert_close(reduced.rows(), turned.reshape(reduced.shape), rtol=0.0, atol=atol)
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e-160, 1.0, 1e150])
+def test_independent_rows_are_all_kept_at_any_size(size):
+    activations, signals = factors((4, 3, ((3, 4), (5, 3))))
+    signals = tuple(size * d for d in signals)
+    rows = LayerRows(activations, signals)
+    reduced, basis = rows.reduced()
+    assert reduced is rows
+    assert basis is None
+    # one example is enough to keep a row, however small the others'
+    dependent = tuple(d.copy() for d in signals)
+    for d in dependent:
+        d[1:, 2, :] = d[1:, 0, :] - d[1:, 1, :]
+    assert LayerRows(activations, dependent).reduced()[0].shape[0] == 4 * 3
+    for d in dependent:
+        d[0, 2, :] = d[0, 0, :] + d[0, 1, :]
+    assert LayerRows(activations, dependent).reduced()[0].shape[0] == 4 * 2
+
+
+def test_a_row_that_only_an_earlier_layer_needs_is_kept():
+    activations, signals = factors((4, 3, ((3, 4), (5, 3))))
+    signals[1][:, 2, :] = signals[1][:, 0, :]
+    rows = LayerRows(activations, signals)
+    assert rows.reduced()[0] is rows
+
+
+def test_zero_and_overflown_signals_reduce_to_themselves():
+    activations, signals = factors((2, 3, ((3, 4), (5, 3))))
+    nothing = LayerRows(activations, tuple(0.0 * d for d in signals)).reduced()[0]
+    assert nothing.shape == (2, 27)
+    assert not np.any(nothing.rows())
+    broken = LayerRows(activations, tuple(d + np.inf for d in signals))
+    assert broken.reduced()[0] is broken
