@@ -58,7 +58,6 @@ def _start(seed: int, activation: str, num_examples: int, width: int) -> Instanc
     return two_layer(
         Run(seed=seed),
         num_examples=num_examples,
-        inputs=2 * num_examples,
         width=width,
         activation=activation,
         key=(141, width),

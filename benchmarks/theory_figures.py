@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from scipy.stats import linregress
+from scipy.stats import t as student
 
 import grng_ref as gr
 from proofs_check import Run
@@ -170,7 +172,7 @@ def order(quick: bool) -> Figure:
 
 def _start(activation: str, n: int, width: int, seed: int) -> Instance:
     run = Run(seed=seed)  # the same data at every width
-    return two_layer(run, num_examples=n, inputs=2 * n, width=width, activation=activation, key=(162,))
+    return two_layer(run, num_examples=n, width=width, activation=activation, key=(162,))
 
 
 def _seems_certified(activation: str, n: int, width: int, seed: int) -> bool:
@@ -196,6 +198,13 @@ def required_width(activation: str, n: int, seed: int) -> int | None:
     return round(2 ** (high / 2)) if verdicts[0] != "certified" == verdicts[1] else None
 
 
+def _interval(sizes: np.ndarray, values: np.ndarray) -> tuple[float, float, float]:
+    """The exponent of a fit with independent errors of one size in the logarithms, and its 95 % interval."""
+    found = linregress(np.log(sizes), np.log(values))
+    half = float(student.ppf(0.975, len(sizes) - 2) * found.stderr)
+    return float(found.slope), float(found.slope) - half, float(found.slope) + half
+
+
 def width(quick: bool) -> Figure:
     """Widths at which Kantorovich's majorant first certifies convergence from initialisation."""
     sizes = (4, 8) if quick else (4, 8, 16, 32)
@@ -203,12 +212,14 @@ def width(quick: bool) -> Figure:
     for activation, colour, marker in (("tanh", BLUE, "o"), ("softplus", RED, "s")):
         points = []
         for n in sizes:
-            seeds = range(1 if quick or n == 32 else 3)
+            seeds = range(2 if quick else 12)
             points += [(n, found) for seed in seeds if (found := required_width(activation, n, seed))]
         n, found = np.array(points, dtype=float).T
-        slope = _exponent(n, found)
-        print(f"width: {activation}: {[(int(a), int(b)) for a, b in points]}, exponent {slope:.2f}")
-        axes.loglog(n, found, marker, color=colour, fillstyle="none", label=f"{activation}: n^{slope:.2f}")
+        slope, low, high = _interval(n, found)
+        print(f"width: {activation}: {[(int(a), int(b)) for a, b in points]}")
+        print(f"width: {activation}: exponent {slope:.2f}, 95 % in [{low:.2f}, {high:.2f}]")
+        text = f"{activation}: exponent {slope:.1f} [{low:.1f}, {high:.1f}]"
+        axes.loglog(n, found, marker, color=colour, fillstyle="none", label=text)
         line = np.exp(np.polyval(np.polyfit(np.log(n), np.log(found), 1), np.log(sizes)))
         axes.loglog(sizes, line, color=colour, linewidth=0.8)
     axes.set(xlabel="examples n, inputs of dimension 2n", ylabel="width that is certified")

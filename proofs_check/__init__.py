@@ -5,12 +5,13 @@ A claim works from any file (``proofs-check run FILE``); see `claim` for the sho
 
 from .certificates import assess
 from .claim import DEFAULT_SUITE, KINDS, Claim, ClaimFileError, Suite, claim, claims_of, load_suite
-from .comparisons import at_most, identity, inequality, rate, statistical
+from .comparisons import at_most, identity, inequality, rate
 from .context import Run
 from .decisions import decided
 from .findings import VERDICT_LABELS, VERDICTS, Finding, combine
 from .report import FORMATS, RESULT_SCHEMA, to_record, write_report
 from .runner import ClaimResult, RunResult, run_claim, run_suite, select
+from .z_test import statistical
 
 __all__ = [
     "DEFAULT_SUITE",

@@ -175,7 +175,11 @@ def table(
     with _wrong_use():
         if format not in makers:
             raise ValueError(f"format must be latex or markdown, got {format!r}")
-        text = makers[format](_read(file))
+        record = _read(file)
+        try:
+            text = makers[format](record)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"the record is damaged: {type(error).__name__}: {error}") from None
     sys.stdout.write(text)
 
 

@@ -57,12 +57,16 @@ def two_layer(
     run: Run,
     *,
     num_examples: int,
-    inputs: int,
     width: int,
     activation: str | gr.Activation,
     key: tuple[int, ...],
+    inputs: int | None = None,
 ) -> Instance:
-    """``gr.two_layer`` with the squared loss at its initialisation; inputs and labels of length one."""
+    """``gr.two_layer`` with the squared loss at its initialisation; inputs and labels of length one.
+
+    The inputs are of dimension 2n if nothing else is said. They and the labels do not depend on the width.
+    """
+    inputs = 2 * num_examples if inputs is None else inputs
     rng = run.rng(*key)
     x = rng.normal(size=(num_examples, inputs))
     x /= np.linalg.norm(x, axis=1, keepdims=True)

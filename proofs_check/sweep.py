@@ -130,7 +130,9 @@ def jobs_of(claims: Sequence[Claim], run: Run, sweep: Sweep, seeds: int) -> tupl
 
 def _points(one: Claim, sweep: Sweep) -> list[Claim]:
     names = [name for name in sweep if name in one.params]
-    grid = itertools.product(*([_fitted(one, name, value) for value in sweep[name]] for name in names))
+    # 1 and 1.0 are one value of a float parameter
+    fitted = (_distinct(name, [_fitted(one, name, value) for value in sweep[name]]) for name in names)
+    grid = itertools.product(*fitted)
     return [one.at(dict(zip(names, values, strict=True))) for values in grid]
 
 

@@ -11,7 +11,7 @@ from .enclosure import Enclosure
 from .exact import ExactGaussian, exact_log_marginal_likelihood, exact_posterior
 from .gram import gram_enclosure
 from .kalman import KalmanEnclosures, kalman_enclosure
-from .network import NetworkEnclosures, network_enclosure
+from .network import NetworkEnclosures, network_enclosure, residual_enclosure
 from .spectrum import eigenvalue_bounds, eigenvalue_enclosure, norm_bounds
 from .stages import StageEnclosures, stage_enclosures
 
@@ -29,5 +29,6 @@ __all__ = [
     "kalman_enclosure",
     "network_enclosure",
     "norm_bounds",
+    "residual_enclosure",
     "stage_enclosures",
 ]

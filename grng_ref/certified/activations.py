@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 from ..arrays import check_choice
-from .library import load_flint
 
 Activation = Callable[[Any], tuple[Any, Any]]  # arb -> (value, slope)
 
@@ -56,16 +55,16 @@ def softplus(x: Any) -> Any:
 def _between_ends(increasing: Callable[[Any], Any], x: Any) -> Any:
     """All values of an increasing function on a ball that holds zero."""
     if not x.is_finite():
-        return load_flint().arb.nan()
+        return type(x).nan()
     return increasing(x.lower()).union(increasing(x.upper()))
 
 
 def _identity(x: Any) -> tuple[Any, Any]:
-    return x, load_flint().arb(1)
+    return x, type(x)(1)
 
 
 def _relu(x: Any) -> tuple[Any, Any]:
-    arb = load_flint().arb
+    arb = type(x)
     if x > 0:
         return x, arb(1)
     if x <= 0:
@@ -89,7 +88,7 @@ def _softplus(x: Any) -> tuple[Any, Any]:
 
 def _gelu(x: Any) -> tuple[Any, Any]:
     """``x Phi(x)`` with ``Phi(x) = erfc(-x / sqrt 2) / 2``, and ``Phi + x phi``."""
-    arb = load_flint().arb
+    arb = type(x)
     distribution = (-x / arb(2).sqrt()).erfc() / 2
     density = (-x * x / 2).exp() / (2 * arb.pi()).sqrt()
     return x * distribution, distribution + x * density

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array, NumericalError, check_finite, check_shape
-from .library import load_flint, on_host
+from .library import on_host
 from .rounding import fractions, root_upward, sum_of_squares, upward
 
 _SMALL, _LARGE = 2.0**-900, 2.0**900  # between them python-flint's own conversion is taken
@@ -128,7 +128,7 @@ def enclose(name: str, balls: Any, shape: tuple[int, ...]) -> Enclosure:
 
 
 def _ball(name: str, ball: Any) -> tuple[float, float]:
-    arb = load_flint().arb
+    arb = type(ball)
     if not ball.is_finite():
         raise NumericalError(
             f"{name} has no finite enclosure at this precision: raise precision, unless its value overflows"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from ..arrays import Array
 from .description import Network, read_loss, read_network
 from .enclosure import Enclosure, enclose
 from .library import check_precision, load_flint, on_host, working_precision
-from .outputs import read_targets
+from .outputs import Outputs, read_targets
 from .passes import Trace, forward, layer_inputs, rows_of, signals
 
 
@@ -80,11 +83,8 @@ def network_enclosure(
     bits = check_precision(precision)
     if not isinstance(jacobian, bool):
         raise TypeError(f"jacobian must be True or False, got {jacobian!r}")
-    network = read_network(problem, theta)
-    name, output_terms = read_loss(problem)
-    inputs = on_host("x", x, (None, network.num_inputs), "(examples, inputs)")
+    network, inputs, labels, output_terms = _read(problem, theta, x, y)
     n, k = len(inputs), network.num_outputs
-    labels = None if y is None else read_targets(name, y, n, k)
     with working_precision(bits) as flint:
         trace = forward(network, inputs)
         outputs = enclose("outputs", trace.outputs, (n, k))
@@ -101,6 +101,48 @@ def network_enclosure(
             loss=enclose("loss", sum((term.loss for term in terms), start=flint.arb(0)) / n, ()),
             gradient=_gradient(network, trace, found, residuals),
         )
+
+
+def residual_enclosure(problem: Any, theta: Array, x: Array, y: Array, *, precision: int = 256) -> Enclosure:
+    """The enclosure of the residuals ``d l_n / d f_n`` (N, K) alone, which needs no pass backwards.
+
+    Parameters
+    ----------
+    problem, theta, x, y, precision
+        As for `network_enclosure`, with labels.
+
+    Returns
+    -------
+    Enclosure
+
+    Raises
+    ------
+    TypeError, ValueError, BackendError, NumericalError
+        As `network_enclosure`; labels of None.
+
+    Notes
+    -----
+    Source: classical, as `network_enclosure`.
+    """
+    bits = check_precision(precision)
+    network, inputs, labels, output_terms = _read(problem, theta, x, y)
+    if labels is None:
+        raise TypeError("y must be given, got None")
+    with working_precision(bits) as flint:
+        rows = forward(network, inputs).outputs.tolist()
+        residuals = [output_terms(*pair).gradient for pair in zip(rows, labels, strict=True)]
+        return enclose("residuals", flint.arb_mat(residuals), (len(inputs), network.num_outputs))
+
+
+def _read(
+    problem: Any, theta: Array, x: Array, y: Array | None
+) -> tuple[Network, np.ndarray, np.ndarray | None, Callable[[Sequence[Any], Any], Outputs]]:
+    """Network, inputs, labels and the terms of a likelihood, as exact numbers."""
+    network = read_network(problem, theta)
+    name, output_terms = read_loss(problem)
+    inputs = on_host("x", x, (None, network.num_inputs), "(examples, inputs)")
+    labels = None if y is None else read_targets(name, y, len(inputs), network.num_outputs)
+    return network, inputs, labels, output_terms
 
 
 def _jacobian(network: Network, trace: Trace, found: list[Any]) -> Enclosure:

@@ -53,7 +53,7 @@ def sides(ball: Any) -> tuple[Fraction, Fraction]:
     """
     if not ball.is_finite():
         raise NumericalError("a ball has no finite ends at this precision")
-    return _fraction(ball.lower()), _fraction(ball.upper())
+    return end(ball.lower(), up=False), end(ball.upper(), up=True)
 
 
 def symmetric_sides(balls: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -84,8 +84,21 @@ def integers(values: np.ndarray) -> tuple[np.ndarray, int]:
     return whole.reshape(values.shape), exponent
 
 
-def _fraction(exact: Any) -> Fraction:
+def end(exact: Any, *, up: bool) -> Fraction:
+    """An exact ball as a rational; one below 2^-5000, which would fill the memory, as the next one outwards.
+
+    Raises
+    ------
+    NumericalError
+        It is beyond 2^5000.
+    """
     mantissa, exponent = (int(part) for part in exact.man_exp())
+    size = mantissa.bit_length() + exponent
+    if mantissa and size > 5000:
+        raise NumericalError("an end of a ball leaves the range of float64")
+    if mantissa and size < -5000:
+        outwards = (mantissa > 0) == up
+        return Fraction(1 if up else -1, 2**5000) if outwards else Fraction(0)
     return Fraction(mantissa) * Fraction(2) ** exponent
 
 

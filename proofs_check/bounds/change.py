@@ -59,7 +59,7 @@ def jacobian_change(problem: Any, theta: Array, x: Array, radius: float) -> Boun
     TypeError, ValueError
         Not such a problem, arrays or radius.
     NumericalError
-        Squares of the numbers leave the range of float64.
+        Not for relu: powers of the inputs leave the range of float64.
     BackendError
         python-flint is not installed.
 
@@ -95,15 +95,16 @@ def jacobian_change(problem: Any, theta: Array, x: Array, radius: float) -> Boun
     move = find_move(network, weights, inputs, size)
     lower, witness = _from_below(network, weights, inputs, size, move)
     if network.activation == "relu":
-        with np.errstate(over="ignore", invalid="ignore"):  # it looks for infinities itself
-            found = flip_knapsack(weights, network.signs, inputs, size)
-        if found.value == 0.0:
+        found = flip_knapsack(weights, network.signs, inputs, size)
+        if not found.value:
             return Bound(0.0, 0.0, True, _NO_FLIP, {"multipliers": found.multipliers})
-        upper = root_upward(Fraction(found.value) * network.scale**2)
+        upper = root_upward(found.value * network.scale**2)
         return Bound(lower, upper, True, _KNAPSACK, {**witness, "multipliers": found.multipliers})
-    upper, most = upward(Fraction(jacobian_lipschitz(problem, inputs).upper) * Fraction(size)), math.inf
-    if size:
-        most = greatest_change(network, inputs)
+    if not size:
+        return Bound(0.0, 0.0, True, _SMOOTH)
+    constant = jacobian_lipschitz(problem, inputs).upper
+    upper = upward(Fraction(constant) * Fraction(size)) if constant < math.inf else math.inf
+    most = greatest_change(network, inputs)
     method = _SMOOTH if upper <= most else _SATURATED
     return Bound(lower, min(upper, most), True, method, witness or None)
 

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from grng_ref.certified.library import load_flint
-
 Rows = list[list[Fraction]]
 
 
@@ -51,27 +49,68 @@ def product(a: Rows, b: Rows) -> Rows:
     return [[dot(row, column) for column in columns] for row in a]
 
 
-def whole_products(a: Rows, b: Rows) -> tuple[list[list[int]], int]:
-    """Integers Z and an exponent e with ``A B^T = Z 2^e``, for entries that are floats."""
-    flint = load_flint()
-    (p, e), (q, f) = _whole(a), _whole(b)
-    if not p or not q:
-        return [[] for _ in p], 0
-    return [
-        [int(entry) for entry in row] for row in (flint.fmpz_mat(p) * flint.fmpz_mat(q).transpose()).tolist()
-    ], e + f
+def floats(values: Any, ndim: int) -> np.ndarray:
+    """A float64 array of finite numbers."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DamagedError(str(error)) from error
+    if array.ndim != ndim or not np.all(np.isfinite(array)):
+        raise DamagedError(f"finite numbers with {ndim} axes were expected, got shape {array.shape}")
+    return array
 
 
-def as_float(whole: int, exponent: int) -> float:
-    """The float64 nearest to ``whole 2^exponent``, exponent <= 0."""
-    return whole / (1 << -exponent)
+def products(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Signs (m, n) of ``a_r . b_i``, exact, and numbers at most ``|a_r . b_i|/2^(e_r + f_i)``.
+
+    The greatest entry of a row of a or b lies below ``2^e`` and not below half of it. Rows are cut into
+    digits, whose products and sums are integers of 64 bits. The magnitude is rounded where its digits, none
+    of them negative, are put together: by 2^-53 for each of them and each sum, next to what is left of it
+    there, which halves at least and then falls by ``2^-bits``. So by less than 2^-50 in all.
+    """
+    bits = (54 - a.shape[1].bit_length()) // 2
+    left, right = _digits(a, bits), _digits(b, bits)
+    if len(left) + len(right) > 256:  # so that sums of their products stay below 2^63
+        raise DamagedError("entries of one row are too far apart")
+    total = np.zeros((len(left) + len(right) - 1, len(a), len(b)), dtype=np.int64)
+    for k, p in enumerate(left):
+        for l, q in enumerate(right):
+            total[k + l] += p @ q.T
+    positive, negative = _carried(total, bits), _carried(-total, bits)
+    signs = (negative[0] < 0).astype(int) - (positive[0] < 0)
+    size = np.zeros(signs.shape)
+    for digit in np.where(signs < 0, negative, positive)[::-1]:
+        size = digit + np.ldexp(size, -bits)
+    size = np.ldexp(size, -2 * bits) * (1.0 - 2.0**-50)
+    return signs, np.where(size < 2.0**-900, 0.0, size)
 
 
-def _whole(rows: Rows) -> tuple[list[list[int]], int]:
-    scale = max((entry.denominator for row in rows for entry in row), default=1)  # a power of two
-    return [
-        [entry.numerator * (scale // entry.denominator) for entry in row] for row in rows
-    ], 1 - scale.bit_length()
+def exponents(rows: np.ndarray) -> np.ndarray:
+    """The e of each row, whose greatest entry lies in ``[2^(e-1), 2^e)``; 0 for a row of zeros."""
+    return np.frexp(np.max(np.abs(rows), axis=1))[1]
+
+
+def _digits(rows: np.ndarray, bits: int) -> np.ndarray:
+    """Integers D (t, m, d), below ``2^bits``, with ``rows = 2^e sum_t D_t 2^(-bits (t + 1))`` exactly."""
+    fractions, places = np.frexp(rows)
+    whole = np.ldexp(np.abs(fractions), 53).astype(np.int64)
+    behind = np.where(whole, exponents(rows)[:, None] - places, 0) + 53  # whole 2^-behind
+    found = []
+    for t in range(1, 1 + -(-int(behind.max()) // bits)):
+        shift = behind - bits * t
+        high = whole >> np.clip(shift, 0, 63)
+        low = (whole & ((1 << bits) - 1)) << np.clip(-shift, 0, bits)
+        found.append(np.where(shift >= 0, high, low) & ((1 << bits) - 1))
+    return np.where(rows < 0, -1, 1) * np.array(found)
+
+
+def _carried(total: np.ndarray, bits: int) -> np.ndarray:
+    """The same numbers with all digits but the first in ``[0, 2^bits)``."""
+    digits = total.copy()
+    for t in range(len(digits) - 1, 0, -1):
+        digits[t - 1] += digits[t] >> bits
+        digits[t] &= (1 << bits) - 1
+    return digits
 
 
 def quadratic(rows: Rows, v: list[Fraction]) -> Fraction:

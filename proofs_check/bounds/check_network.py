@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
 
+import grng_ref as gr
 from grng_ref.certified.library import working_precision
 
 from . import check_exact as exact
@@ -24,27 +24,35 @@ class Read(NamedTuple):
 
     activation: str
     scale: Fraction
-    signs: list[Fraction]
+    signs: np.ndarray
     x: exact.Rows
 
     def weights(self, theta: Any) -> np.ndarray:
         """The rows w_r, as floats that are exact."""
-        return np.asarray(theta, dtype=np.float64).reshape(len(self.signs), len(self.x[0]))
+        return exact.floats(theta, 1).reshape(len(self.signs), len(self.x[0]))
+
+    @property
+    def inputs(self) -> np.ndarray:
+        """The inputs as floats, which are exact."""
+        return np.array(self.x, dtype=np.float64)
 
 
 def read(problem: Any, x: Any) -> Read | None:
     """The network of `gr.two_layer`; None for another."""
     model = problem.model
+    if type(model) is not gr.MLP:
+        return None
     first, second = (*model.layer_scales, 0.0)[:2]
-    shape = len(model.sizes) == 3 and model.sizes[2] == 1 and not model.bias and list(model.frozen) == [1]
+    frozen = model.frozen or {}
+    shape = len(model.sizes) == 3 and model.sizes[2] == 1 and not model.bias and list(frozen) == [1]
     if not shape or first != 1.0 or model.scales is None or not isinstance(model.activation, str):
         return None
-    return Read(model.activation, Fraction(second), exact.vector(model.frozen[1]), exact.matrix(x))
+    return Read(model.activation, Fraction(second), exact.floats(frozen[1], 2)[0], exact.matrix(x))
 
 
 def lipschitz_holds(network: Read, lower: float | Fraction, upper: float | Fraction) -> str:
     """What fails of ``lower <= LJ <= upper``: ``upper^2 I - B2^2 c^2 a^2 Kx o Kx`` must be semidefinite."""
-    factor = (network.scale * max(abs(sign) for sign in network.signs)) ** 2
+    factor = (network.scale * Fraction(float(np.max(np.abs(network.signs))))) ** 2
     K = exact.product(network.x, exact.transposed(network.x))
     if network.activation == "relu":
         smooth = not factor or not any(K[i][i] for i in range(len(K)))
@@ -77,7 +85,8 @@ def range_holds(network: Read, upper: float) -> str:
     # gelu: erf(1) + 2/(e sqrt pi) = 1.257808290..., silu: 1.199678640...
     ranges = {"identity": "0", "tanh": "1", "sigmoid": "1/4", "softplus": "1"}
     width = Fraction({**ranges, "gelu": "1.257808291", "silu": "1.199678641"}[network.activation])
-    factor = (network.scale * width) ** 2 * exact.dot(network.signs, network.signs)
+    factor = (network.scale * width) ** 2
+    factor *= sum(count * sign**2 for sign, count in _counted(network.signs))
     columns = exact.transposed(network.x)
     small = min(network.x, columns, key=len)  # X X^T and X^T X have one norm
     K = exact.product(small, exact.transposed(small))
@@ -99,55 +108,78 @@ def changed_jacobian(
     network: Read, weights: np.ndarray, witness: Mapping[str, Any], radius: Fraction, lower: Fraction
 ) -> str:
     """What fails of: the witness lies in the ball, and its Jacobian differs by at least ``lower`` along u."""
-    neurons = [int(r) for r in exact.vector(witness["neurons"])]
-    moved, u = exact.matrix(witness["weights"]), exact.vector(witness["direction"])
-    if sorted(set(neurons)) != sorted(neurons) or not set(neurons) <= set(range(len(weights))):
+    places = exact.floats(witness["neurons"], 1)
+    with np.errstate(invalid="ignore"):
+        neurons = places.astype(int)
+    moved, u = exact.floats(witness["weights"], 2), exact.vector(witness["direction"])
+    known = np.all((places == neurons) & (neurons >= 0) & (neurons < len(weights)))
+    if not known or len(np.unique(neurons)) < len(neurons):
         return "the neurons of the witness are not different neurons of the network"
-    if len(moved) != len(neurons) or len(u) != len(network.x):
+    if moved.shape != (len(neurons), weights.shape[1]) or len(u) != len(network.x):
         return "the witness has not the shape of the network"
-    start = exact.matrix(weights[neurons])
-    steps = [[p - q for p, q in zip(new, old, strict=True)] for new, old in zip(moved, start, strict=True)]
-    if sum(step * step for row in steps for step in row) > radius**2:
-        return "the witness lies outside its ball"
     size = sum(entry * entry for entry in u)
+    if not size:
+        return "the direction is zero"
+    start = weights[neurons]
+    if not _within(moved, start, radius):
+        return "the witness lies outside its ball"
     change = _flipped if network.activation == "relu" else _bent
-    if network.scale**2 * change(network, neurons, u, start, moved) < lower**2 * size:
+    if network.scale**2 * change(network, network.signs[neurons], u, start, moved) < lower**2 * size:
         return "the Jacobian changes less at the witness than the lower side says"
     return ""
 
 
+def _within(moved: np.ndarray, start: np.ndarray, radius: Fraction) -> bool:
+    """Whether ``|moved - start| <= radius`` is shown: a difference, its square and sums round at 2^-53 each.
+
+    In units of a power of two near the largest difference; what underflows there is below 2^-1000 in all.
+    """
+    with np.errstate(over="ignore"):
+        steps = moved - start
+    largest = float(np.max(np.abs(steps)))
+    if not math.isfinite(largest):
+        return False
+    unit = int(np.frexp(largest)[1])
+    squares = np.sum(np.ldexp(steps, -unit) ** 2, axis=1)
+    total = Fraction(math.fsum(squares)) * (1 + (steps.shape[1] + 8) * Fraction(1, 2**53))
+    return (total + Fraction(1, 2**1000)) * Fraction(4) ** unit <= radius**2 if largest else True
+
+
 def _bent(
-    network: Read, neurons: list[int], u: list[Fraction], start: exact.Rows, moved: exact.Rows
+    network: Read, signs: np.ndarray, u: list[Fraction], start: np.ndarray, moved: np.ndarray
 ) -> Fraction:
     """A number at most ``|(J' - J)^T u|^2 / c^2``, for a smooth activation."""
     total = Fraction(0)
-    for r, old, new in zip(neurons, start, moved, strict=True):
+    for sign, old, new in zip(exact.vector(signs), exact.matrix(start), exact.matrix(moved), strict=True):
         low, high = _block(network, u, old, new)
         ends = zip(low, high, strict=True)
-        total += network.signs[r] ** 2 * sum(
-            (max(a, -b, Fraction(0)) ** 2 for a, b in ends), start=Fraction(0)
-        )
+        total += sign**2 * sum((max(a, -b, Fraction(0)) ** 2 for a, b in ends), start=Fraction(0))
     return total
 
 
 def _flipped(
-    network: Read, neurons: list[int], u: list[Fraction], start: exact.Rows, moved: exact.Rows
+    network: Read, signs: np.ndarray, u: list[Fraction], start: np.ndarray, moved: np.ndarray
 ) -> Fraction:
-    """``|(J' - J)^T u|^2 / c^2`` for relu: neurons with the same flips and sign are counted together."""
-    changes = _active(moved, network.x) - _active(start, network.x)
-    counts = Counter((abs(network.signs[r]), *row) for r, row in zip(neurons, changes.tolist(), strict=True))
+    """``|(J' - J)^T u|^2 / c^2 = sum_ij u_i u_j Kx_ij (sum_r a_r^2 d_ri d_rj)`` for relu."""
+    x = network.inputs
+    active = [(exact.products(rows, x)[0] > 0).astype(np.int64) for rows in (moved, start)]
+    flips = active[0] - active[1]
     K = exact.product(network.x, exact.transposed(network.x))
     total = Fraction(0)
-    for (sign, *flips), count in counts.items():
-        places = [(i, flip * u[i]) for i, flip in enumerate(flips) if flip]
-        total += count * sign**2 * sum(p * q * K[i][j] for i, p in places for j, q in places)
+    for sign, _ in _counted(signs):
+        of_size = flips[np.abs(signs) == float(sign)]
+        counts = (of_size.T @ of_size).tolist()
+        pairs = (
+            p * q * K[i][j] * counts[i][j] for i, p in enumerate(u) for j, q in enumerate(u) if counts[i][j]
+        )
+        total += sign**2 * sum(pairs, start=Fraction(0))
     return total
 
 
-def _active(rows: exact.Rows, x: exact.Rows) -> np.ndarray:
-    """Whether ``w.x > 0``, as integers (k, n)."""
-    products, _ = exact.whole_products(rows, x)
-    return np.array([[int(entry > 0) for entry in row] for row in products]).reshape(len(rows), len(x))
+def _counted(signs: np.ndarray) -> list[tuple[Fraction, int]]:
+    """The different magnitudes, exactly, and how many have each."""
+    sizes, counts = np.unique(np.abs(signs), return_counts=True)
+    return list(zip(exact.vector(sizes), counts.tolist(), strict=True))
 
 
 def _block(
@@ -170,7 +202,7 @@ def _slope_change(activation: str, old: Fraction, new: Fraction) -> tuple[Fracti
         return Fraction(0), Fraction(0)
     with working_precision(_BITS) as flint:
         ball = _slope(flint, activation, new) - _slope(flint, activation, old)
-        return _end(ball.lower()), _end(ball.upper())
+        return _multiple(ball.lower()), _multiple(ball.upper()) + _GRID
 
 
 def _slope(flint: Any, activation: str, z: Fraction) -> Any:
@@ -188,52 +220,74 @@ def _slope(flint: Any, activation: str, z: Fraction) -> Any:
     return slope if activation == "sigmoid" else logistic + at * slope
 
 
-def _end(exact_ball: Any) -> Fraction:
-    mantissa, exponent = exact_ball.man_exp()
-    return Fraction(int(mantissa)) * Fraction(2) ** int(exponent)
+_GRID = Fraction(1, 2**2000)  # saturated slopes have exponents that would fill the memory
+
+
+def _multiple(exact_ball: Any) -> Fraction:
+    """The greatest multiple of `_GRID` that is not above it."""
+    mantissa, exponent = (int(part) for part in exact_ball.man_exp())
+    shift = -2000 - exponent
+    return Fraction(mantissa >> min(shift, 10**6) if shift >= 0 else mantissa << -shift) * _GRID
 
 
 # --- flips ------------------------------------------------------------------------------------------------
 
 _UNIT = 2.0**-52  # twice the relative error of one rounding
+_TINY = 2.0**-1010  # more than what underflow loses
 
 
 def knapsack_holds(network: Read, weights: np.ndarray, multipliers: Any, radius: float, upper: float) -> str:
     """What fails of ``c^2 (mu R^2 + sum_r max_s (v_r(s) - mu s)) <= upper^2``, for each example.
 
-    Scalar products are integers, rounded once. What follows is in floats: a cost has five roundings and is
-    lowered by eight of these units, a value has ``n + 3`` of them and is raised by as many units, and a sum
-    is that of `math.fsum`, raised. (The bound itself was raised by more, so a true one passes.)
+    Weights and radius, inputs, and signs each in units of a power of two near the largest, so that nothing
+    overflows. Scalar products are integers, rounded once. What follows is in floats: a cost has five
+    roundings and is lowered by eight of these units, a value has ``n + 3`` of them and is raised by as many
+    units, and a sum is that of `math.fsum`, raised. (The bound itself was raised by more, so a true one
+    passes.)
     """
     mus = exact.vector(multipliers)
     if len(mus) != len(network.x) or min(mus) < 0:
         return "the multipliers are not numbers >= 0, one an example"
+    x = network.inputs
+    breadth, height = (int(np.frexp(np.max(np.abs(part)))[1]) for part in (x, network.signs))
+    length = max(int(np.frexp(part)[1]) for part in (np.max(np.abs(weights)), radius))
+    budget = Fraction(radius) ** 2 / Fraction(4) ** length
+    costs = _costs(network, weights, x, length)
     K = exact.product(network.x, exact.transposed(network.x))
-    costs = _costs(network, weights, K)
-    signs = np.array([float(abs(sign)) for sign in network.signs])
+    sizes = np.abs(np.ldexp(network.signs, -height))
     for i, mu in enumerate(mus):
-        rows = (costs[:, i] <= float(Fraction(radius) ** 2) * (1 + 2 * _UNIT)) & (signs > 0)
+        rows = (costs[:, i] <= float(budget) * (1 + 2 * _UNIT) + _TINY) & (network.signs != 0)
         if K[i][i] and rows.any():
-            magnitudes = np.array([float(abs(entry)) for entry in K[i]])
-            gains = _gains(costs[rows], magnitudes, signs[rows], i, float(mu), radius)
-            total = Fraction(math.fsum(gains) * (1 + 8 * _UNIT)) + mu * Fraction(radius) ** 2
-            if network.scale**2 * total > Fraction(upper) ** 2:
+            magnitudes = np.array([float(abs(entry) / Fraction(4) ** breadth) for entry in K[i]])
+            unit = mu * Fraction(4) ** (length - breadth - height)
+            if Fraction(_as_float(unit)) != unit:
+                return f"the multiplier of example {i} is out of range"
+            gains = _gains(costs[rows], magnitudes, sizes[rows], i, float(unit), float(budget))
+            total = Fraction(math.fsum(gains) * (1 + 8 * _UNIT)) + unit * budget
+            if network.scale**2 * total * Fraction(4) ** (breadth + height) > Fraction(upper) ** 2:
                 return f"the multiplier of example {i} proves no such upper side"
     return ""
 
 
-def _costs(network: Read, weights: np.ndarray, K: exact.Rows) -> np.ndarray:
-    """``(w_r.x_i)^2 / |x_i|^2``, never too great; infinite at ``x_i = 0``."""
-    products, exponent = exact.whole_products(exact.matrix(weights), network.x)
-    values = [[exact.as_float(entry, exponent) for entry in row] for row in products]
-    lengths = [float(K[i][i]) or -1.0 for i in range(len(K))]
-    costs = np.maximum(np.square(values) / np.array(lengths) * (1 - 8 * _UNIT) - 2.0**-1010, 0.0)
-    costs[:, [length < 0 for length in lengths]] = math.inf
+def _as_float(value: Fraction) -> float:
+    return 0.0 if value > Fraction(2) ** 1023 else float(value)
+
+
+def _costs(network: Read, weights: np.ndarray, x: np.ndarray, length: int) -> np.ndarray:
+    """``(w_r.x_i)^2/(4^length |x_i|^2)``, never too great; infinite at ``x_i = 0``."""
+    _, sizes = exact.products(weights, x)
+    units = exact.exponents(x)
+    squares = [exact.dot(row, row) / Fraction(4) ** int(e) for row, e in zip(network.x, units, strict=True)]
+    lengths = np.array([float(square) or 1.0 for square in squares])  # from 1/4 to the number of inputs
+    costs = np.square(sizes) / lengths * (1 - 8 * _UNIT)
+    costs = np.ldexp(costs, 2 * (exact.exponents(weights)[:, None] - length))
+    costs = np.maximum(costs - _TINY, 0.0)
+    costs[:, [not square for square in squares]] = math.inf
     return costs
 
 
 def _gains(
-    costs: np.ndarray, magnitudes: np.ndarray, signs: np.ndarray, i: int, mu: float, radius: float
+    costs: np.ndarray, magnitudes: np.ndarray, signs: np.ndarray, i: int, mu: float, budget: float
 ) -> list[float]:
     """``max(0, max_s (a_r^2 sum { |K_ij| : cost of i and j <= s } - mu s))`` for each neuron."""
     joint = np.maximum(costs, costs[:, [i]])
@@ -241,6 +295,6 @@ def _gains(
     for k in range(joint.shape[1]):
         cost = joint[:, k]
         value = (joint <= cost[:, None]) @ magnitudes * signs**2 * (1 + (len(magnitudes) + 3) * _UNIT)
-        within = cost <= radius**2 * (1 + 4 * _UNIT)
-        best[within] = np.maximum(best, value - mu * np.where(within, cost, 0.0))[within]
+        within = cost <= budget * (1 + 4 * _UNIT) + _TINY
+        best[within] = np.maximum(best, value + _TINY - mu * np.where(within, cost, 0.0))[within]
     return best.tolist()

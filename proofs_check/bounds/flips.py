@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from grng_ref import NumericalError
-
 from .balls import upward
 
 _UNIT = 2.0**-52  # twice the relative error of one rounding
@@ -20,7 +18,7 @@ _STEPS = 30
 class Knapsack(NamedTuple):
     """``|J(w) - J(w_0)|^2 <= c^2 value`` on the ball, and the multiplier that proves it for each example."""
 
-    value: float
+    value: Fraction
     multipliers: list[float]
 
 
@@ -44,31 +42,41 @@ def flip_knapsack(weights: np.ndarray, signs: np.ndarray, x: np.ndarray, radius:
     `_dots` subtracts or adds ``(d + 8) 2^-52`` of it, more than twice what is needed. Costs are then
     lowered, values, ``R^2`` and sums of m nonnegative terms raised by factors that cover their own
     roundings. Sums of nonnegative numbers have a relative error of at most ``(terms) u`` to first order.
+
+    **Range.** Weights with the radius, inputs and signs are first divided by powers of two, so that none is
+    above one: exactly, but for entries that underflow, each by at most 2^-1075. Nothing overflows then, and
+    what products and sums lose to underflow is less than the `_TINY` that costs give and values get.
     """
-    budget = upward(Fraction(radius) ** 2)
     used = np.any(x != 0.0, axis=1)  # at x = 0 nothing flips
-    x = x[used]
+    (weights, _), length = _scaled(weights, np.array(radius))
+    (x,), breadth = _scaled(x[used])
+    (scaled_signs,), height = _scaled(signs)
+    budget = upward(Fraction(radius) ** 2 / Fraction(4) ** length)
     costs, products = _costs(weights, x), _upper_products(x)
-    _check_finite(costs, products, budget)
-    worth = signs * signs * (1.0 + 4.0 * _UNIT) + _TINY
-    worth[signs == 0.0] = 0.0
+    worth = scaled_signs * scaled_signs * (1.0 + 4.0 * _UNIT) + _TINY
     multipliers = [0.0] * len(used)
-    value = 0.0
+    value = Fraction(0)
     for i, place in enumerate(np.flatnonzero(used)):
-        rows = (costs[:, i] <= budget) & (worth > 0.0)
+        rows = (costs[:, i] <= budget) & (signs != 0.0)
         if rows.any():
-            found = _row(costs[rows], products[i], worth[rows], i, budget)
-            value = max(value, found[0])
-            multipliers[int(place)] = found[1]
-    return Knapsack(value, multipliers)
+            row = _row(costs[rows], products[i], worth[rows], i, budget, 2 * (breadth + height - length))
+            value = max(value, Fraction(row[0]))
+            multipliers[int(place)] = row[1]
+    return Knapsack(value * Fraction(4) ** (breadth + height), multipliers)
+
+
+def _scaled(*arrays: np.ndarray) -> tuple[list[np.ndarray], int]:
+    """The arrays over ``2^e``, none of their entries above one, and e."""
+    exponent = max((int(np.frexp(np.max(np.abs(part)))[1]) for part in arrays if part.size), default=0)
+    return [np.ldexp(part, -exponent) for part in arrays], exponent
 
 
 def _row(
-    costs: np.ndarray, products: np.ndarray, worth: np.ndarray, i: int, budget: float
+    costs: np.ndarray, products: np.ndarray, worth: np.ndarray, i: int, budget: float, exponent: int
 ) -> tuple[float, float]:
-    """The bound of one row of ``Kx o N``, and its multiplier."""
+    """The bound of one row of ``Kx o N``, and its multiplier in the network's units, times ``2^exponent``."""
     total = float(np.sum(products)) * (1.0 + (len(products) + 4) * _UNIT)
-    everything = total * float(np.sum(worth)) * (1.0 + (len(worth) + 8) * _UNIT)
+    everything = total * float(np.sum(worth)) * (1.0 + (len(worth) + 8) * _UNIT) + _TINY
     least = _marginal_ratio(costs[:, i], float(products[i]) * worth, budget) / 2.0
     if budget == 0.0 or least == 0.0:
         return everything, 0.0
@@ -76,19 +84,23 @@ def _row(
     rows = least * costs[:, i] <= total * worth * (1.0 + 1e-9)
     joint, values = _options(costs[rows], products, worth[rows], i, budget)
     best = (everything, 0.0)
-    low, high = math.log(least), math.log(least) + math.log(128.0 * total / float(products[i]))
+    low = math.log(least)
+    high = low + math.log(128.0 * total) - math.log(float(products[i]))
     for _ in range(_STEPS):
         middle = (low + high) / 2
         multiplier = max(math.exp(middle), least)
         bound, spent = _dual(joint, values, budget, multiplier)
-        best = min(best, (bound, multiplier))
+        with np.errstate(over="ignore"):
+            stored = float(np.ldexp(multiplier, exponent))
+        if np.ldexp(stored, -exponent) == multiplier:  # or floats cannot hold it
+            best = min(best, (bound, stored))
         low, high = (middle, high) if spent > budget else (low, middle)
     return best
 
 
 def _marginal_ratio(costs: np.ndarray, values: np.ndarray, budget: float) -> float:
     """Value over cost where the budget ends, each neuron flipped at one example and the best ratios first."""
-    ratios = values / np.maximum(costs, _TINY)
+    ratios = values / np.maximum(costs, 2.0**-600)  # in no range where exponentials overflow
     order = np.argsort(-ratios)
     taken = int(np.searchsorted(np.cumsum(costs[order]), budget, side="right"))
     return float(ratios[order[min(taken, len(order) - 1)]])
@@ -102,6 +114,7 @@ def _options(
     order = np.argsort(joint, axis=1)
     joint = np.take_along_axis(joint, order, axis=1)
     values = np.cumsum(products[order], axis=1) * worth[:, None] * (1.0 + 2.0 * (joint.shape[1] + 4) * _UNIT)
+    values += _TINY
     reached = joint <= budget
     return np.where(reached, joint, 0.0), np.where(reached, values, 0.0)
 
@@ -113,7 +126,7 @@ def _dual(joint: np.ndarray, values: np.ndarray, budget: float, multiplier: floa
     gain = np.take_along_axis(gains, picked, axis=1)
     spent = float(np.sum(np.where(gain > 0.0, np.take_along_axis(joint, picked, axis=1), 0.0)))
     total = float(np.sum(np.maximum(gain, 0.0))) + multiplier * budget
-    return total * (1.0 + 2.0 * (len(joint) + 8) * _UNIT), spent
+    return total * (1.0 + 2.0 * (len(joint) + 8) * _UNIT) + _TINY, spent
 
 
 def _costs(weights: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -134,8 +147,3 @@ def _dots(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """``A B^T`` and a bound of its rounding error, with room for one more rounding of either."""
     size = np.abs(a) @ np.abs(b).T
     return a @ b.T, (a.shape[1] + 8) * _UNIT * size + _TINY
-
-
-def _check_finite(costs: np.ndarray, products: np.ndarray, budget: float) -> None:
-    if not (np.all(np.isfinite(costs)) and np.all(np.isfinite(products)) and math.isfinite(budget)):
-        raise NumericalError("squares of weights, inputs or radius leave the range of float64: scale them")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from grng_ref.arrays import Array
-from grng_ref.certified import gram_enclosure, network_enclosure, norm_bounds
+from grng_ref.certified import gram_enclosure, norm_bounds, residual_enclosure
 
 from .bound import Bound
 from .spectra import greatest, least, least_eigenvalue
@@ -92,14 +92,11 @@ def residual_norm(problem: Any, theta: Array, x: Array, y: Array) -> Bound:
     Raises
     ------
     TypeError, ValueError, BackendError, NumericalError
-        As ``grng_ref.certified.network_enclosure``.
+        As ``grng_ref.certified.residual_enclosure``.
 
     Notes
     -----
     Source: classical.
     """
-    found = network_enclosure(problem, theta, x, y, jacobian=False)
-    if found.residuals is None:
-        raise TypeError("y must be given, got None")
-    lower, upper = norm_bounds(found.residuals)
+    lower, upper = norm_bounds(residual_enclosure(problem, theta, x, y))
     return Bound(lower, upper, True, "residuals in balls, norm rounded outwards")

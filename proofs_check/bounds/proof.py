@@ -10,7 +10,7 @@ from typing import Any
 from grng_ref.arrays import check_choice, to_numpy
 
 from .bound import Bound
-from .check import CHECKERS, Check, check_witness
+from .check import Check, check_witness
 from .serialise import (
     array_from_json,
     array_to_json,
@@ -32,6 +32,7 @@ ARGUMENTS = {
     "newton_schulz_residual": ("matrix", "inverse"),
     "jacobian_lipschitz": ("problem", "x"),
     "jacobian_change": (*_NETWORK, "radius"),
+    "slope_lipschitz": ("activation",),
 }
 
 
@@ -89,8 +90,16 @@ class Proof:
         return cls(fields["quantity"], Bound.from_json(fields["bound"]), arguments)
 
 
-_WRITE: dict[str, Callable[[Any], Any]] = {"problem": problem_to_json, "radius": number_to_json}
-_READ: dict[str, Callable[[Any], Any]] = {"problem": problem_from_json, "radius": number_from_json}
+_WRITE: dict[str, Callable[[Any], Any]] = {
+    "problem": problem_to_json,
+    "radius": number_to_json,
+    "activation": str,
+}
+_READ: dict[str, Callable[[Any], Any]] = {
+    "problem": problem_from_json,
+    "radius": number_from_json,
+    "activation": str,
+}
 
 
 def _writer(name: str) -> Callable[[Any], Any]:
@@ -125,7 +134,7 @@ def prove(quantity: str, *arguments: Any) -> Proof:
     -----
     Source: none, a call.
     """
-    names = ARGUMENTS[check_choice("quantity", quantity, CHECKERS)]
+    names = ARGUMENTS[check_choice("quantity", quantity, ARGUMENTS)]
     if len(arguments) != len(names):
         raise TypeError(f"arguments of {quantity} must be {', '.join(names)}; got {len(arguments)} of them")
     bound = getattr(importlib.import_module("proofs_check.bounds"), quantity)(*arguments)

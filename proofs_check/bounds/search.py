@@ -26,12 +26,14 @@ class Move(NamedTuple):
 
 def find_move(network: TwoLayer, weights: np.ndarray, x: np.ndarray, radius: float) -> Move | None:
     """The best move found; None if no neuron can be moved to any effect."""
-    used = np.flatnonzero(np.any(x != 0.0, axis=1))
-    if not len(used) or radius == 0.0 or not _moderate(weights, x, radius):
+    used = np.flatnonzero(np.any(np.abs(x) > 1e-90, axis=1))  # the squares of others may vanish
+    if not len(used) or radius == 0.0 or not _moderate(weights, x, network.signs, radius):
         return None
     propose = _flips if network.activation == "relu" else _smooth_moves
     best, most = None, 0.0
-    for candidate in propose(network, weights, x, radius * _INSIDE, used):
+    with np.errstate(over="ignore"):  # of gains over costs, which are only compared
+        candidates = propose(network, weights, x, radius * _INSIDE, used)
+    for candidate in candidates:
         if network.activation != "relu" and len(candidate[0]):
             candidate = _ascend(network, weights, x, radius * _INSIDE, *candidate)
         size, direction = _change(network, weights, x, *candidate)
@@ -40,9 +42,9 @@ def find_move(network: TwoLayer, weights: np.ndarray, x: np.ndarray, radius: flo
     return best
 
 
-def _moderate(weights: np.ndarray, x: np.ndarray, radius: float) -> bool:
+def _moderate(weights: np.ndarray, x: np.ndarray, signs: np.ndarray, radius: float) -> bool:
     """Whether squares and products stay far inside the range of float64."""
-    sizes = [float(np.max(np.abs(part))) for part in (weights, x)]
+    sizes = [float(np.max(np.abs(part))) for part in (weights, x, signs)]
     return max(*sizes, radius) < 1e70
 
 

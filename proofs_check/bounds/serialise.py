@@ -157,7 +157,8 @@ def problem_from_json(value: Any) -> gr.Problem:
         What is stored is no problem.
     """
     names = ("sizes", "activation", "bias", "parameterization", "scales", "frozen", "likelihood")
-    fields = fields_of(value, "a problem", names, optional=("variance",))
+    gaussian = isinstance(value, Mapping) and value.get("likelihood") == "gaussian"
+    fields = fields_of(value, "a problem", (*names, *(["variance"] * gaussian)))
     kind = _LIKELIHOODS.get(fields["likelihood"])
     if kind is None:
         raise ValueError(f"likelihood must be one of {', '.join(_LIKELIHOODS)}; got {fields['likelihood']!r}")
@@ -176,11 +177,9 @@ def _integer(value: Any) -> int:
     return value
 
 
-def fields_of(
-    value: Any, what: str, names: tuple[str, ...], optional: tuple[str, ...] = ()
-) -> Mapping[str, Any]:
+def fields_of(value: Any, what: str, names: tuple[str, ...]) -> Mapping[str, Any]:
     """A mapping with these names and no others."""
-    if not isinstance(value, Mapping) or not set(names) <= set(value) <= {*names, *optional}:
+    if not isinstance(value, Mapping) or set(value) != set(names):
         got = sorted(map(str, value)) if isinstance(value, Mapping) else type(value).__name__
         raise ValueError(f"{what} must have {', '.join(names)}; got {got}")
     return value

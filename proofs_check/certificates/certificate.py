@@ -48,6 +48,11 @@ class Assumption:
         Whether the theorem needs it, or it is reported beside.
     given : bool
         Whether q is a setting: its margin then counts only where it is refuted.
+
+    Raises
+    ------
+    ValueError
+        The limit is not positive: margins are relative to it.
     """
 
     name: str
@@ -55,6 +60,10 @@ class Assumption:
     limit: float
     needed: bool = True
     given: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.limit > 0.0:
+            raise ValueError(f"limit must be > 0, got {self.limit!r}")
 
     @property
     def verdict(self) -> str:

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
+from grng_ref import Gaussian
 from grng_ref.arrays import Array
 from proofs_check.bounds import Check, check_witness
 
-from .certificate import Certificate, fingerprint
+from .certificate import DEFAULT, Certificate, fingerprint
 from .check_stated import stated_numbers_hold
 
 
@@ -55,13 +56,21 @@ def check_certificate(certificate: Certificate, problem: Any, theta: Array, x: A
         _check(certificate, problem, theta, x, y)
     except _FailedError as error:
         return Check(False, str(error))
+    except (KeyError, IndexError, ValueError, OverflowError, ZeroDivisionError) as error:
+        return Check(False, f"the certificate cannot be read: {type(error).__name__}: {error}")
     return Check(True)
 
 
 def _check(certificate: Certificate, problem: Any, theta: Array, x: Array, y: Array) -> None:
     if certificate.fingerprint != fingerprint(theta, x, y):
         raise _FailedError("the certificate is about another point or other data")
+    squared = type(problem.likelihood) is Gaussian and problem.likelihood.variance == 1.0
+    _require(squared or certificate.theorem == "zhang-condition-1", "the theorem is about the squared loss")
+    eta, rho, lam = certificate.settings
+    _require(eta > 0 and rho >= 0 and lam >= 0, "the settings are out of range")
     for one in certificate.evidence:
+        ball = one.quantity == "jacobian_change"
+        _require((one.radius is not None) == ball, f"{one.quantity} has {'no' * ball} radius")
         found = check_witness(one.bound, one.quantity, *one.arguments(problem, theta, x, y))
         if not found.holds:
             raise _FailedError(f"{one.quantity}: {found.reason}")
@@ -89,14 +98,18 @@ class _Sides:
         bound = self._bounds[quantity]
         return max(_finite(bound.upper if upper else bound.lower), Fraction(0))
 
+    def of_no_optimizer(self) -> None:
+        """A condition on the network states no rate, and has no settings but the default ones."""
+        _require(not self.numbers, "the condition states no rate")
+        default = tuple(map(Fraction, DEFAULT))
+        _require((self.eta, self.rho, self.lam) == default, "the condition is about no optimizer")
+
     def numbers_are_safe(self, **limits: tuple[Fraction, int]) -> None:
         """Each number, to a power, is at least the limit (for s: at most)."""
         for name, (limit, power) in limits.items():
-            value = Fraction(self.numbers[name]) ** power
-            _require(
-                value <= limit if name == "s" else value >= limit,
-                f"the number {name} is not on the safe side",
-            )
+            value = Fraction(self.numbers[name])
+            safe = value**power <= limit if name == "s" else value**power >= limit
+            _require(value >= 0 and safe, f"the number {name} is not on the safe side")
         _require(self.numbers["n"] == self.n, "the number n is another")
 
 
@@ -161,6 +174,7 @@ def _in_a_ball(room: Callable[[Fraction], Fraction], limit: Fraction) -> Callabl
 
 
 def _condition_1(at: _Sides, certified: bool) -> None:
+    at.of_no_optimizer()
     bound = at._bounds["gram_min"]
     _require(
         bound.lower > 0.0 if certified else bound.upper <= 0.0,
@@ -170,6 +184,7 @@ def _condition_1(at: _Sides, certified: bool) -> None:
 
 def _condition_2(at: _Sides, certified: bool) -> None:
     """``6 change(R) < s``, ``R s >= 3 h``; or the change within ``3 h/s`` is at least s/6."""
+    at.of_no_optimizer()
     square, h = at.of("gram_min", not certified), at.of("residual_norm", certified)
     one = at.changes[-1 if certified else 0]
     radius, change = Fraction(one.radius or 0.0), _finite(one.bound.upper if certified else one.bound.lower)

@@ -15,7 +15,7 @@ def next_bound(theorem: str, numbers: Mapping[str, float], settings: Any, h: flo
     *kantorovich.* ``p+ = p [1 - eta th + (L/2) (eta th)^2 p / v^2]``, ``v^2 = s^2 - 2 L h_0 + 2 L p``,
     ``th = v^2 / (v^2 + nu)``, and ``nu = (rho/n) (T^{1/2} + s - v)^2 p^2 + n lam`` bounds the damping at the
     distance ``t = (s - v)/L``. The map is increasing in p and in nu, so a bound of the one before does for
-    it.
+    it. Near the root of the parabola, where v is lost in the rounding of s, L and h, ``p+ <= p``.
 
     *unified.* ``h+^2 = (1 - eta k) h^2``. *linear.* ``h+ = (1 - eta (1 - C) k) h``. Both increase in h, with
     ``k = ell/(ell + nu)``, ``ell = (1 - kap)^2 s^2``, ``nu = (rho/n) (T^{1/2} + kap s)^2 h^2 + n lam``.
@@ -27,12 +27,11 @@ def next_bound(theorem: str, numbers: Mapping[str, float], settings: Any, h: flo
     if theorem == "kantorovich":
         L = Fraction(numbers["L"])
         square = s**2 - 2 * L * Fraction(numbers["h"]) + 2 * L * p
-        if not square:  # x = 1/2 and p = 0
-            return 0.0
+        if square <= 0:
+            return h
         nu = rho / n * (root + s - Fraction(root_downward(square))) ** 2 * p**2 + n * lam
-        return upward(
-            p * (1 - eta * square / (square + nu) + L / 2 * eta**2 * p * square / (square + nu) ** 2)
-        )
+        th = square / (square + nu)
+        return min(h, upward(p * (1 - eta * th + L / 2 * (eta * th) ** 2 * p / square)))
     kap = Fraction(numbers["kap"])
     ell = (1 - kap) ** 2 * s**2
     k = ell / (ell + rho / n * (root + kap * s) ** 2 * p**2 + n * lam)

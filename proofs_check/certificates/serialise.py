@@ -78,14 +78,14 @@ def certificate_from_json(value: Any) -> Certificate:
             raise ValueError(f"{name} of a certificate must be a text, got {fields[name]!r}")
     if not isinstance(fields["step"], int) or not isinstance(fields["after_run"], bool):
         raise ValueError("step of a certificate must be an integer, after_run true or false")
-    settings = [number_from_json(item) for item in fields["settings"]]
+    eta, rho, lam = (number_from_json(item) for item in fields["settings"])
     instance = None if fields["instance"] is None else _instance(fields["instance"])
     after_run = fields["after_run"] and instance is not None
     return Certificate(
         fields["theorem"],
         tuple(map(_assumption, fields["assumptions"])),
         fields["detail"],
-        Settings(*settings),
+        Settings(eta, rho, lam),
         {str(name): number_from_json(item) for name, item in fields["numbers"].items()},
         tuple(map(_evidence, fields["evidence"])),
         fields["step"],

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
+from typing import NamedTuple
 
 from grng_ref import Problem
 from grng_ref.arrays import Array
@@ -13,9 +14,6 @@ from proofs_check.bounds.balls import upward
 
 from .certificate import Assumption, Certificate, Settings
 from .point import Point, above, below, between, exact, exactly, settings_of, times, under
-
-_SHARES = (Fraction(1, 4), Fraction(1, 6))  # kap to try: best for a change like R^{1/3} (flips), and like R
-
 
 # --- Kantorovich -------------------------------------------------------------------------------------------
 
@@ -140,18 +138,16 @@ def unified(
 
     Source: ours.
     """
-    at, settings = Point(problem, theta, x, y), settings_of(eta, rho, lam)
-    if at.unfit:
-        return at.undecided("unified", settings, at.unfit)
-    kap, radii = _least_share(at, (Fraction(1, 5),), lambda share: (1 - share) / 2)
-    assumptions = [Assumption("kap < 1/5", kap, under(Fraction(1, 5)))]
-    if kap.upper < math.inf:
+    settings = settings_of(eta, rho, lam)
+
+    def step(kap: Bound) -> list[Assumption]:
+        if kap.upper == math.inf:
+            return []
         C = 2 * Fraction(kap.upper) / (1 - Fraction(kap.upper))
-        step = Bound(
-            settings.eta, upward(Fraction(settings.eta) * (1 - C) ** 2 / (1 - 2 * C)), True, "C of kap"
-        )
-        assumptions.append(Assumption("eta (1 - C)^2/(1 - 2C) <= 1", step, 1.0))
-    return _in_a_ball(at, "unified", settings, kap, radii, assumptions)
+        most = upward(Fraction(settings.eta) * (1 - C) ** 2 / (1 - 2 * C))
+        return [Assumption("eta (1 - C)^2/(1 - 2C) <= 1", Bound(settings.eta, most, True, "C of kap"), 1.0)]
+
+    return _in_a_ball("unified", Point(problem, theta, x, y), settings, _UNIFIED, step)
 
 
 def linear(
@@ -188,20 +184,31 @@ def linear(
 
     Source: ours.
     """
-    at, settings = Point(problem, theta, x, y), settings_of(eta, rho, lam)
-    if at.unfit:
-        return at.undecided("linear", settings, at.unfit)
-    kap, radii = _least_share(at, _SHARES, lambda share: 1 - 3 * share)
-    assumptions = [
-        Assumption("kap < 1/3", kap, under(Fraction(1, 3))),
-        Assumption("eta <= 1", exactly(settings.eta), 1.0, given=True),
-    ]
-    return _in_a_ball(at, "linear", settings, kap, radii, assumptions)
+    settings = settings_of(eta, rho, lam)
+    step = Assumption("eta <= 1", exactly(settings.eta), 1.0, given=True)
+    return _in_a_ball("linear", Point(problem, theta, x, y), settings, _LINEAR, lambda kap: [step])
+
+
+class _Ball(NamedTuple):
+    """``kap < limit`` in the ball of radius ``|r_0|/(room(kap) s0)``, and the kap to try."""
+
+    limit: Fraction
+    shares: tuple[Fraction, ...]
+    room: Callable[[Fraction], Fraction]
+
+
+_UNIFIED = _Ball(Fraction(1, 5), (Fraction(1, 5),), lambda kap: (1 - kap) / 2)
+# best for a change like R^(1/3) (flips), and like R
+_LINEAR = _Ball(Fraction(1, 3), (Fraction(1, 4), Fraction(1, 6)), lambda kap: 1 - 3 * kap)
 
 
 def _in_a_ball(
-    at: Point, theorem: str, settings: Settings, kap: Bound, radii: list[float], assumptions: list[Assumption]
+    theorem: str, at: Point, settings: Settings, ball: _Ball, step: Callable[[Bound], list[Assumption]]
 ) -> Certificate:
+    if at.unfit:
+        return at.undecided(theorem, settings, at.unfit)
+    kap, radii = _least_share(at, ball.shares, ball.room)
+    assumptions = [Assumption(f"kap < {ball.limit}", kap, under(ball.limit)), *step(kap)]
     keys: list[tuple[str, float | None]] = [("gram_min", None), ("residual_norm", None)]
     keys += [("jacobian_change", radius) for radius in radii]
     numbers = at.numbers(settings.rho, kap=kap.upper) if kap.upper < 1.0 else None
@@ -212,7 +219,9 @@ def _in_a_ball(
     return at.certificate(theorem, settings, assumptions, keys, detail, numbers)
 
 
-def _least_share(at: Point, shares: tuple[Fraction, ...], room: Any) -> tuple[Bound, list[float]]:
+def _least_share(
+    at: Point, shares: tuple[Fraction, ...], room: Callable[[Fraction], Fraction]
+) -> tuple[Bound, list[float]]:
     """A kap with ``|J - J_0| <= kap s0`` on ``R = |r_0|/(room(kap) s0)``, and the radius that shows it.
 
     Where none is found, a number that every such kap exceeds: the change on the ball of kap = 0, over s0.

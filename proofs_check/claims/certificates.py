@@ -24,16 +24,10 @@ from proofs_check.tolerance import as_slack, roundoff
 SOURCE = "our reconstruction (certificates)"
 
 
-def _start(run: Run, activation: str, num_examples: int, width: int) -> Instance:
-    """Initialisation; inputs of dimension 2n and labels of length one."""
-    return two_layer(
-        run,
-        num_examples=num_examples,
-        inputs=2 * num_examples,
-        width=width,
-        activation=activation,
-        key=(141, width),
-    )
+def _start(run: Run, activation: str, num_examples: int, width: int, data: int | None = None) -> Instance:
+    """Initialisation, with the data of this width or of another."""
+    key = (141, width if data is None else data)
+    return two_layer(run, num_examples=num_examples, width=width, activation=activation, key=key)
 
 
 def _at(instance: Instance) -> tuple[Any, Any, Any, Any]:
@@ -55,15 +49,14 @@ def _at(instance: Instance) -> tuple[Any, Any, Any, Any]:
 def from_initialisation(run: Run, cases: list[list[Any]], eta: float, narrow: int) -> Finding:
     """Fails if a bound is too wide, or a width too small; a case has activation, n, width and rho.
 
-    Control: a narrow network.
+    Control: a narrow network on the same data.
     """
 
-    def certified(activation: str, num_examples: int, width: int, rho: float) -> Finding:
-        return kantorovich(*_at(_start(run, activation, num_examples, width)), eta, rho).finding()
+    def certified(width: int, activation: str, num_examples: int, data: int, rho: float) -> Finding:
+        start = _start(run, activation, num_examples, width, data)
+        return kantorovich(*_at(start), eta, rho).finding()
 
-    return combine(
-        certified(name, n, m, rho).with_control(certified(name, n, narrow, rho)) for name, n, m, rho in cases
-    )
+    return combine(certified(one[2], *one).with_control(certified(narrow, *one)) for one in cases)
 
 
 @claim(

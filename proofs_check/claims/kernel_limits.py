@@ -147,9 +147,7 @@ def stable_jacobian(run: Run, points: int) -> Finding:
 )
 def classical_rate(run: Run, num_examples: int, width: int, bounds: list[float], steps: int) -> Finding:
     """Fails if the conditions, by LJ |r_0|/s0^2 <= C/9, do not carry the rate. Control: (1 - eta)^(3k)."""
-    wide = two_layer(
-        run, num_examples=num_examples, inputs=2 * num_examples, width=width, activation="tanh", key=(153,)
-    )
+    wide = two_layer(run, num_examples=num_examples, width=width, activation="tanh", key=(153,))
     start = point(wide)
     lipschitz = jacobian_lipschitz(wide.problem, wide.x).upper
 

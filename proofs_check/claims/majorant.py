@@ -144,7 +144,6 @@ def _start(
     wide = two_layer(
         run,
         num_examples=num_examples,
-        inputs=2 * num_examples,
         width=width,
         activation=activation,
         key=(key, width),
@@ -281,9 +280,7 @@ def affine_majorant(
     A random residual; the first step attains the distance. Controls: eta twice as large in the majorant;
     0.95 t_k.
     """
-    wide = two_layer(
-        run, num_examples=num_examples, inputs=2 * num_examples, width=width, activation="tanh", key=(113,)
-    )
+    wide = two_layer(run, num_examples=num_examples, width=width, activation="tanh", key=(113,))
     start = point(wide)
     inverse = np.linalg.pinv(start.jacobian)
     K = jacobian_lipschitz(wide.problem, wide.x).upper / start.least**0.5

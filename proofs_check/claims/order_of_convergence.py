@@ -20,9 +20,7 @@ def _near_a_solution(run: Run, num_examples: int, width: int, key: int) -> tuple
     Between eps^(1/4) and eight times that: what a step of order two leaves, about eps^(1/2), is far above
     the rounding of the outputs.
     """
-    given = two_layer(
-        run, num_examples=num_examples, inputs=2 * num_examples, width=width, activation="tanh", key=(key,)
-    )
+    given = two_layer(run, num_examples=num_examples, width=width, activation="tanh", key=(key,))
     fitted = dataclasses.replace(given, y=run.asarray(given.outputs()))
     at = point(fitted)
     right = np.linalg.svd(at.jacobian, full_matrices=False)[2]

@@ -62,7 +62,6 @@ def small_secant_constant(
         return two_layer(
             run,
             num_examples=num_examples,
-            inputs=2 * num_examples,
             width=m,
             activation=name,
             key=(163, m),

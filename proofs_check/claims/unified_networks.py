@@ -214,9 +214,7 @@ def network_runs(
     The residual at the start is scaled to the largest that LJ admits. Control of the rate: 1 - eta q_k
     cubed; of the ball: 2 |r_0| in the place of 2 |r_0|/sqrt(ell), times 1/10.
     """
-    wide = two_layer(
-        run, num_examples=num_examples, inputs=2 * num_examples, width=width, activation="tanh", key=(108,)
-    )
+    wide = two_layer(run, num_examples=num_examples, width=width, activation="tanh", key=(108,))
     start = point(wide)
     lipschitz, s0 = jacobian_lipschitz(wide.problem, wide.x).upper, start.least**0.5
 

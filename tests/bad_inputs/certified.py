@@ -18,6 +18,7 @@ from grng_ref.certified import (
     gram_enclosure,
     network_enclosure,
     norm_bounds,
+    residual_enclosure,
 )
 from grng_ref.models.activations import ACTIVATIONS
 
@@ -48,7 +49,7 @@ SKEW = Enclosure(np.array([[1.0, 2.0], [3.0, 1.0]]), np.zeros((2, 2)))
 
 # fmt: off
 def reads_the_model(door: Any) -> list[tuple[Any, ...]]:
-    """The rows of both doors that take a problem, theta and x."""
+    """The rows of the doors that take a problem, theta and x."""
     return [
         ("no problem", lambda: door(MLP, THETA, X),
          T_, "problem", "a gr.Problem, which has a model", "got MLP"),
@@ -89,21 +90,32 @@ def reads_a_symmetric_matrix(door: Any) -> list[tuple[Any, ...]]:
     ]
 
 
+def reads_the_labels(door: Any) -> list[tuple[Any, ...]]:
+    return [
+        ("likelihood of a user's", lambda: door(Parts(MLP, Laplace()), THETA, X, T),
+         T_, "problem.likelihood", "of the package itself (gr.Gaussian, gr.Categorical", "certified.Laplace"),
+        ("labels of another length", lambda: door(PROBLEM, THETA, X, Y[1:]),
+         V_, "y", "one class label an example", "got (4,)"),
+        ("class that there is not", lambda: door(PROBLEM, THETA, X, 2 * Y),
+         V_, "y", "class labels 0..1", "to 2"),
+        ("real targets for classes", lambda: door(PROBLEM, THETA, X, T),
+         T_, "y", "an integer dtype", "got float64"),
+        ("targets of another shape", lambda: door(REGRESSION, THETA, X, T[:, :1]),
+         V_, "y", "the shape of f", "got (5, 1)"),
+    ]
+
+
 TABLE: dict[str, list[tuple[Any, ...]]] = {
     "certified.network_enclosure": [
         *reads_the_model(network_enclosure),
-        ("likelihood of a user's", lambda: network_enclosure(Parts(MLP, Laplace()), THETA, X, T),
-         T_, "problem.likelihood", "of the package itself (gr.Gaussian, gr.Categorical", "certified.Laplace"),
-        ("labels of another length", lambda: network_enclosure(PROBLEM, THETA, X, Y[1:]),
-         V_, "y", "one class label an example", "got (4,)"),
-        ("class that there is not", lambda: network_enclosure(PROBLEM, THETA, X, 2 * Y),
-         V_, "y", "class labels 0..1", "to 2"),
-        ("real targets for classes", lambda: network_enclosure(PROBLEM, THETA, X, T),
-         T_, "y", "an integer dtype", "got float64"),
-        ("targets of another shape", lambda: network_enclosure(REGRESSION, THETA, X, T[:, :1]),
-         V_, "y", "the shape of f", "got (5, 1)"),
+        *reads_the_labels(network_enclosure),
         ("integer for a flag", lambda: network_enclosure(PROBLEM, THETA, X, jacobian=1),
          T_, "jacobian", "True or False", "got 1"),
+    ],
+    "certified.residual_enclosure": [
+        *reads_the_model(lambda *a, **o: residual_enclosure(*a, Y, **o)),
+        *reads_the_labels(residual_enclosure),
+        ("no labels", lambda: residual_enclosure(PROBLEM, THETA, X, None), T_, "y", "given", "None"),
     ],
     "certified.gram_enclosure": reads_the_model(gram_enclosure),
     "certified.eigenvalue_enclosure": reads_a_symmetric_matrix(eigenvalue_enclosure),

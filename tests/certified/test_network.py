@@ -16,7 +16,15 @@ from support import Backend
 
 import grng_ref as gr
 from grng_ref.arrays import NumericalError
-from grng_ref.certified import activations, description, gram, gram_enclosure, network, network_enclosure
+from grng_ref.certified import (
+    activations,
+    description,
+    gram,
+    gram_enclosure,
+    network,
+    network_enclosure,
+    residual_enclosure,
+)
 from grng_ref.certified.activations import ACTIVATIONS as IN_BALLS
 from grng_ref.certified.description import read_network
 from grng_ref.certified.passes import forward, signals
@@ -109,6 +117,9 @@ def test_shapes_and_what_is_not_asked():
     assert (bare.jacobian, bare.residuals, bare.loss, bare.gradient) == (None, None, None, None)
     labelled = network_enclosure(net.problem, net.theta, net.x, net.y, jacobian=False)
     assert labelled.jacobian is None
+    alone = residual_enclosure(net.problem, net.theta, net.x, net.y)
+    assert np.array_equal(alone.midpoint, labelled.residuals.midpoint)
+    assert np.array_equal(alone.radius, labelled.residuals.radius)
     assert np.array_equal(labelled.gradient.midpoint, found["gradient"].midpoint)
     assert np.array_equal(bare.outputs.midpoint, found["outputs"].midpoint)
     for part in (found["gram"].midpoint, found["gram"].radius):

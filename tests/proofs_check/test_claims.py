@@ -16,7 +16,7 @@ import grng_ref as gr
 from grng_ref.curvature import base, ekfac, kfac, kronecker_optimal, score, tridiagonal, unitwise
 from grng_ref.curvature.full import DENSE_SOLVERS
 from grng_ref.solvers import solve_cholesky
-from proofs_check import Run, data, load_suite, run_suite
+from proofs_check import Run, Suite, data, load_suite, run_suite, select
 from proofs_check.tolerance import roundoff
 
 SUITE = load_suite()
@@ -28,15 +28,49 @@ kfac_factors, hvp = gr.kfac_factors, gr.Problem.hvp
 sampled_gradients = gr.Problem._sampled_gradients
 
 
-def failures(run=None, only=()):
+FEWER = {"no-attack-contradicts-a-certificate": {"count": 15}}
+# What computes on the host in float64 whatever the run's dtype, takes its floats as exact numbers, or takes
+# more than a second: `proofs-check --dtype float32` runs these too.
+NOT_IN_FLOAT32 = (
+    "no-attack-*",
+    "filtered-steps-*",
+    "larger-changes-*",
+    "gradient-regularization-[ce]*",
+    "the-worst-change-*",
+    "reng-keeps-*",
+    "inexact-inverses-keep-*",
+    "stable-jacobian-conditions-*",
+    "kantorovich-*",
+    "unified-rate-certified-*",
+    "runs-are-certified-*",
+    "certified-rates-*",
+    "zhang-*",
+    "monte-carlo-*",
+    "*-on-digits-*",
+    "damped-inverse-*",
+    "every-step-*",
+    "fisher-is-the-score-covariance",
+    "tridiagonal-*",
+)
+
+
+def failures(run, claims):
     """Ids of the claims that are not as expected, with what was wrong."""
-    result = run_suite(SUITE, run or Run(), only=only)
+    given = tuple(one.at(FEWER.get(one.id, {})) for one in claims)
+    result = run_suite(Suite(given), run)
     return {one.claim.id: (one.problems, one.error) for one in result.results if not one.ok}
 
 
-@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
-def test_the_suite_is_as_expected(dtype):
-    assert failures(Run(dtype=dtype)) == {}
+def test_the_suite_is_as_expected():
+    assert failures(Run(), SUITE.claims) == {}
+
+
+@pytest.mark.slow
+def test_the_suite_is_as_expected_in_float32():
+    left_out = {one.id for pattern in NOT_IN_FLOAT32 for one in select(SUITE, [pattern])}
+    chosen = [one for one in SUITE.claims if one.id not in left_out]
+    assert len(chosen) > 80
+    assert failures(Run(dtype="float32"), chosen) == {}
 
 
 @pytest.mark.slow
@@ -45,7 +79,8 @@ def test_the_suite_is_as_expected_on_a_foreign_device():
     cheap = (
         "fisher-is-g*",
         "kfac-is-exact-for-*",
-        "filter-*",
+        "filter-is-the-exact-*",
+        "filter-on-a-*",
         "log-marginal-*",
         "ring-step-*",
         "reng-newton-*",
@@ -53,7 +88,7 @@ def test_the_suite_is_as_expected_on_a_foreign_device():
         "hvp-*",
     )
     run = Run(backend="array_api_strict", device="device1")
-    assert failures(run, only=cheap) == {}
+    assert failures(run, select(SUITE, cheap)) == {}
 
 
 # --- claims as data ------------------------------------------------------------------------------------
@@ -272,11 +307,11 @@ PLANTED = {
     classes_taken_for_independent: ["fisher-is-gauss-newton", "fisher-is-the-score-covariance"],
     labels_ignored: ["gradient-is-the-slope-of-the-loss", "score-has-zero-mean"],
     sign_of_the_hessian: ["hvp-is-*", "double-backprop-is-one-hvp", "reng-step-is-its-definition"],
-    gauss_newton_for_the_hessian: ["hvp-is-*", "double-backprop-is-one-hvp", "reng-step-is-its-definition"],
+    gauss_newton_for_the_hessian: ["hvp-is-*", "reng-step-is-its-definition"],
     damping_added_twice: ["every-route-gives-one-direction", "scaled-residual-of-every-route"],
     order_of_the_root_ignored: ["coupled-newton-*"],
-    damping_dropped: ["first-rkalman-step-is-ring", "reng-step-is-its-definition", "every-step-is-*"],
-    norm_not_squared: ["ring-damps-by-*", "ring-step-bounds", "first-rkalman-step-is-ring"],
+    damping_dropped: ["reng-step-is-its-definition"],
+    norm_not_squared: ["ring-damps-by-*", "ring-step-bounds"],
 }
 
 

@@ -200,14 +200,15 @@ def hidden_jitter(patch):
     patch.setattr(FullBelief, "update", wrong)
 
 
+# Every claim on the filter is here; those that take a second, not under each error that they would notice.
 PLANTED = {
     information_of_the_mean: ["first-rkalman-step-*", "filter-is-*", "forgetting-is-*"],
-    prior_information_halved: ["first-rkalman-step-*", "filter-is-*", "forgetting-*", "residuals-of-*"],
+    prior_information_halved: ["filter-is-the-exact-*", "forgetting-[dw]*", "residuals-of-*"],
     # a filter that steps with the old information diverges on the nonlinear problems: one step is enough
-    information_from_before_the_update: ["first-rkalman-step-*", "filter-is-the-exact-*"],
-    observation_counted_twice: ["filter-*", "forgetting-is-*", "first-rkalman-step-*"],
+    information_from_before_the_update: ["first-rkalman-step-on-digits-*", "filter-is-the-exact-*"],
+    observation_counted_twice: ["filter-is-the-exact-*", "filter-on-a-*", "filter-does-not-depend-*"],
     process_noise_dropped: ["filter-is-the-textbook-ekf", "low-rank-belief-is-its-truncation"],
-    forgetting_off_by_one: ["filter-is-the-textbook-ekf", "forgetting-*", "residuals-of-*", "filter-on-a-*"],
+    forgetting_off_by_one: ["forgetting-*", "residuals-of-*", "filter-on-a-*"],
     gain_noise_missing: ["filter-is-the-exact-*", "filter-does-not-depend-*"],
     covariance_to_first_order: ["filter-is-the-exact-*"],
     natural_jacobian_for_the_mean: ["filter-is-the-textbook-ekf"],

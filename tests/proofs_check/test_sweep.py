@@ -91,6 +91,11 @@ def test_a_wrong_sweep_says_why(texts, message):
         parse_sweep(texts)
 
 
+def test_an_integer_and_the_float_that_it_stands_for_are_one_point(path):
+    with pytest.raises(ValueError, match=r"'eta' has 1\.0 twice"):
+        run_suite(load_suite(path), sweep={"eta": (1, 1.0)})
+
+
 def essence(result):
     return [
         (one.claim.id, dict(one.claim.point), one.run.seed, one.finding and one.finding.detail, one.verdict)

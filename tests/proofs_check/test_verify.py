@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from typer.testing import CliRunner
 import grng_ref as gr
 from proofs_check import Finding, Run, cli, decided, load_suite, run_suite, to_record
 from proofs_check.bounds import Bound, Proof, prove
+from proofs_check.bounds.check import CHECKERS
+from proofs_check.bounds.proof import ARGUMENTS
 from proofs_check.bounds.serialise import (
     array_from_json,
     array_to_json,
@@ -32,6 +35,8 @@ from proofs_check.certificates import (
     zhang_condition_2,
 )
 from proofs_check.report.record import _digest
+from proofs_check.report.tables import _TEX as TEX
+from proofs_check.report.tables import to_tex
 from proofs_check.verify import PROVED, REFUSED, UNCHECKED, verify
 
 HOWTO = Path(__file__).parents[2] / "docs" / "howto" / "stable_jacobian.py"
@@ -269,6 +274,73 @@ def test_a_tampered_bound_of_a_users_claim_is_refused(hers):
         assert outcomes(spoiled).count(REFUSED) == 1
 
 
+@pytest.mark.parametrize("field", ["claims", "arrays", "sweep", "seeds", "settings", "counts"])
+def test_a_record_without_a_part_is_wrong_use(tmp_path, hers, field):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({name: value for name, value in hers.items() if name != field}))
+    for command in ("verify", "table"):
+        result = call(command, path)
+        assert result.exit_code == 2
+        assert f"the record is damaged: {field}" in result.stderr
+
+
+def test_a_run_without_a_field_is_refused(record):
+    needed = {"id", "point", "seed", "verdict", "finding", "proofs"}
+    record = {**record, "claims": [copy.deepcopy(record["claims"][1]) for _ in range(2)]}  # the cheaper one
+    for field in record["claims"][0]:
+        spoiled = copy.deepcopy(record)
+        del spoiled["claims"][0][field]
+        sweeps = copy.deepcopy(spoiled)
+        sweeps["seeds"] = 2  # so that its point and its seed are part of its name
+        found = outcomes(sweeps)
+        assert (REFUSED in found) == (field in needed), field
+        assert found.count(PROVED) >= 2
+    spoiled = copy.deepcopy(record)
+    spoiled["claims"][0] = "none"
+    assert outcomes(spoiled)[0] == REFUSED
+    for proof in ({}, None, [], {"kind": "bound"}, {"kind": "certificate"}, {"kind": "none"}):
+        spoiled = copy.deepcopy(record)
+        spoiled["claims"][0]["proofs"][0] = proof
+        assert REFUSED in outcomes(spoiled), proof
+
+
+def test_a_finding_that_is_not_that_of_its_proofs_is_no_proved_one(record, hers):
+    """Certificates renamed to a method of one's own, or left out, prove nothing of the finding."""
+    spoiled = copy.deepcopy(record)
+    spoiled["claims"][0]["finding"].update(certificate="by hand", measured=0.0)
+    assert outcomes(spoiled) == [PROVED, PROVED, UNCHECKED, PROVED, PROVED]
+    spoiled = copy.deepcopy(record)
+    for claim in spoiled["claims"]:
+        claim["proofs"] = []
+    assert outcomes(spoiled) == [UNCHECKED, UNCHECKED]  # one certified, one refuted
+    spoiled = copy.deepcopy(hers)
+    finding = spoiled["claims"][0]["finding"]
+    finding["measured"] = finding["measured"] / 2
+    assert outcomes(spoiled) == [PROVED, UNCHECKED, *[PROVED] * 7]
+
+
+def test_every_quantity_can_be_proved_again():
+    problem, theta, x, y = network()
+    M = np.array([[2.0, 1.0], [1.0, 2.0]])
+    arguments = {
+        "eigenvalue_min": (M,),
+        "eigenvalue_max": (M,),
+        "positive_definite": (M,),
+        "gram_min": (problem, theta, x),
+        "gram_max": (problem, theta, x),
+        "residual_norm": (problem, theta, x, y),
+        "newton_schulz_residual": (M, 0.3 * np.eye(2)),
+        "jacobian_lipschitz": (problem, x),
+        "jacobian_change": (problem, theta, x, 0.5),
+        "slope_lipschitz": ("tanh",),
+    }
+    assert set(arguments) == set(ARGUMENTS) == set(CHECKERS)
+    for name, given in arguments.items():
+        back = Proof.from_json(again(prove(name, *given).to_json()))
+        assert back.check().holds, name
+        assert back.bound == prove(name, *given).bound
+
+
 def test_what_cannot_be_checked_is_counted_with_its_reason():
     class Mine(gr.Gaussian):
         pass
@@ -334,6 +406,31 @@ def test_tables_of_a_record(tmp_path, hers):
     markdown = call("table", path).stdout.splitlines()
     assert len(markdown) == 2 + 4
     assert markdown[2].startswith("| jacobian-is-stable | width=64 | 2 | 2 |")
+
+
+SPECIAL = "50 % of _x_ & {y} $z$ #1 ~a ^b \\c <d> |e| } {"
+
+
+def test_latex_has_balanced_braces_and_no_special_character_of_a_text(hers):
+    """What LaTeX would stop at, or read as something else: columns, groups, comments, mathematics."""
+    spoiled = copy.deepcopy(hers)
+    for claim in spoiled["claims"]:
+        claim.update(id=SPECIAL, point={SPECIAL: SPECIAL})
+    for record in (spoiled, hers, {**spoiled, "sweep": {}, "seeds": 1}):
+        first, second, *lines = to_tex(record).splitlines()
+        assert first.startswith("% ")
+        assert second.startswith("% ")
+        columns = len(re.fullmatch(r"\\begin\{tabular\}\{([lr]+)\}", lines[0])[1])
+        assert lines[1::2][0] == r"\toprule"
+        assert lines[-2:] == [r"\bottomrule", r"\end{tabular}"]
+        rows = [line for line in lines[1:-1] if not re.fullmatch(r"\\(top|mid|bottom)rule", line)]
+        for row in rows:
+            assert row.endswith(r" \\")
+            # a command with its empty group, an escaped character, or any other one
+            tokens = re.findall(r"\\[a-z]+\{\}|\\.|.", row[: -len(r" \\")])
+            assert tokens.count("&") == columns - 1
+            assert not set("%${}_#^~<>|\\") & set(tokens)
+            assert all(token in TEX.values() for token in tokens if token.startswith("\\"))
 
 
 @pytest.mark.parametrize(

@@ -345,9 +345,9 @@ def test_damaged_witnesses_are_caught(name):
     assert "shape" in reason(damage(bound, direction=[1.0]))
     assert "cannot be read" in reason(damage(bound, direction=["north"] * 4))
     assert "cannot be read" in reason(dataclasses.replace(bound, witness=None))
-    assert reason(damage(bound, direction=[0.0] * 4)) == "" or "changes less" in reason(
-        damage(bound, direction=[1.0, 0.0, 0.0, 0.0])
-    )
+    assert "direction is zero" in reason(damage(bound, direction=[0.0] * 4))
+    assert "changes less" in reason(damage(bound, direction=[1.0, 0.0, 0.0, 0.0]))
+    assert "shape" in reason(damage(bound, weights=[row[:2] for row in bound.witness["weights"]]))
     above = dataclasses.replace(bound, lower=bound.lower * (1 + 1e-9), upper=math.inf)
     assert "changes less" in reason(above)
     lost_width = dataclasses.replace(bound, lower=bound.lower * math.sqrt(30), upper=math.inf)
@@ -374,8 +374,6 @@ def test_damaged_multipliers_are_caught():
         ({"theta": np.full(6, np.nan)}, ValueError, "theta"),
         ({"x": np.ones((2, 3))}, ValueError, "x must have shape"),
         ({"problem": 1}, TypeError, "problem must be a gr.Problem with a gr.MLP, got int"),
-        ({"theta": np.full(6, 1e200)}, gr.NumericalError, "range of float64"),
-        ({"radius": 1e200}, gr.NumericalError, "range of float64"),
     ],
 )
 def test_bad_input(change, error, message):

@@ -201,3 +201,13 @@ def test_bad_inverse():
         newton_schulz_residual(np.ones((2, 3)), np.ones((2, 3)))
     with pytest.raises(NumericalError, match="range of float64"):
         newton_schulz_residual(1e200 * np.eye(2), np.eye(2))
+
+
+def test_the_checker_refuses_a_matrix_that_is_not_symmetric_and_a_vector_of_zeros():
+    M = np.array([[2.0, 1.0], [1.0, 2.0]])
+    bound, skew = eigenvalue_min(M), np.array([[2.0, 1.5], [0.5, 2.0]])
+    assert "not symmetric" in check_witness(bound, "eigenvalue_min", skew).reason
+    assert "not symmetric" in check_witness(eigenvalue_max(M), "eigenvalue_max", skew).reason
+    residual = newton_schulz_residual(M, 0.3 * np.eye(2))
+    planted = dataclasses.replace(residual, lower=residual.upper, witness={"vector": [0.0, 0.0]})
+    assert "zero" in check_witness(planted, "newton_schulz_residual", M, 0.3 * np.eye(2)).reason
