@@ -132,7 +132,7 @@ def register(app: typer.Typer) -> None:
                     on_record=lambda record: show(record.step, _brief(record)),
                 )
         if fitted.status == "interrupted":
-            kept = "nothing is kept without --checkpoint" if checkpoint is None else "--resume goes on"
+            kept = "it cannot be resumed without --checkpoint" if checkpoint is None else "--resume goes on"
             _tell(f"interrupted after step {fitted.step} of {total}: {kept}")
         summary = _summary(loaded, optimizer, fitted, problem, arrays["test"])
         if as_json:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ..arrays import Array, backend_name, device_of, namespace
 from ..io import load, save
 from .identity import differences
+from .records import writable
 
 
 class Position(NamedTuple):
@@ -50,14 +51,10 @@ def read_checkpoint(path: Path, theta: Array, identity: dict[str, Any]) -> Posit
 
 def check_writable(path: Path) -> None:
     """Raise an OSError now if a save, which writes a second file beside it, would raise one later."""
-    try:
+    with writable("checkpoint", path):
         beside = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
         beside.touch(exist_ok=False)
         beside.unlink()
-    except OSError as error:
-        raise type(error)(
-            f"checkpoint must be a path that can be written, got {str(path)!r}: {error.strerror}"
-        ) from error
 
 
 def remove_leftovers(path: Path) -> None:

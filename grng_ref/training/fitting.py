@@ -27,7 +27,15 @@ from .checkpoints import Position, check_writable, read_checkpoint, remove_lefto
 from .cost import check_optimizer, gradient_evaluations, passes_of_step
 from .evaluation import alignment, evaluate, is_zero
 from .identity import describe, describe_arrays, digest
-from .records import Record, RecordFile, check_unfinished_start, checked_path, cut_back, header
+from .records import (
+    Record,
+    RecordFile,
+    check_unfinished_start,
+    checked_path,
+    cut_back,
+    header,
+    writable,
+)
 from .signals import stop_wishes
 
 
@@ -246,7 +254,9 @@ class _Files:
                 continue
             if not path.parent.is_dir():
                 raise FileNotFoundError(f"{name} needs an existing directory, got {str(path.parent)!r}")
-            if path.exists() and not resume:
+            with writable(name, path):
+                there = path.exists()
+            if there and not resume:
                 raise FileExistsError(
                     f"{name} must be a new file, got {str(path)!r}, which exists: resume=True (--resume) "
                     "goes on with it"

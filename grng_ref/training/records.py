@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,7 +54,8 @@ class RecordFile:
     """Appends lines to a file, or does nothing without a path; a context, which closes the file."""
 
     def __init__(self, path: Path | None, *, append: bool) -> None:
-        self._file = None if path is None else path.open("ab" if append else "wb")
+        with writable("records", path):
+            self._file = None if path is None else path.open("ab" if append else "wb")
 
     def write(self, kind: str, fields: dict[str, Any]) -> None:
         """Write one line, whole, to the system."""
@@ -112,6 +114,17 @@ def read_records(path: str | os.PathLike[str]) -> Records:
     if run is None:
         raise ValueError(f"path {os.fspath(path)!r} must begin with its one line of kind 'run', got none")
     return Records(run, tuple(records), status)
+
+
+@contextlib.contextmanager
+def writable(name: str, path: Path | None) -> Iterator[None]:
+    """Name the argument in the OSError of a path that cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise type(error)(
+            f"{name} must be a path that can be written, got {str(path)!r}: {error.strerror}"
+        ) from error
 
 
 def checked_path(name: str, value: Any) -> Path:

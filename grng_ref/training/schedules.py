@@ -8,9 +8,21 @@ from dataclasses import dataclass
 
 from ..arrays import check_choice, check_integer, check_real
 
-SCHEDULES = ("constant", "linear", "cosine", "exponential", "warmup")
 _LAST = 0.01  # of an exponential schedule, as a fraction of the first value
 _WARMUP = 0.1  # part of the steps
+
+
+def _cosine(t: float) -> float:
+    return 0.5 * (1.0 + math.cos(math.pi * t))
+
+
+_SHAPES: dict[str, Callable[[float], float]] = {
+    "constant": lambda t: 1.0,
+    "linear": lambda t: 1.0 - t,
+    "cosine": _cosine,
+    "exponential": lambda t: _LAST**t,
+}
+SCHEDULES = (*_SHAPES, "warmup")
 
 
 @dataclass(frozen=True)
@@ -61,15 +73,3 @@ def schedule(name: str, value: float, *, steps: int) -> NamedSchedule:
     return NamedSchedule(
         name, check_real("value", value, minimum=0.0), check_integer("steps", steps, minimum=1)
     )
-
-
-def _cosine(t: float) -> float:
-    return 0.5 * (1.0 + math.cos(math.pi * t))
-
-
-_SHAPES: dict[str, Callable[[float], float]] = {
-    "constant": lambda t: 1.0,
-    "linear": lambda t: 1.0 - t,
-    "cosine": _cosine,
-    "exponential": lambda t: _LAST**t,
-}

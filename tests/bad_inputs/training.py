@@ -78,6 +78,8 @@ TABLE: dict[str, list[tuple[Any, ...]]] = {
          V_, "records", "must be two files", "/f"),
         ("not to be written", lambda saved: fit(checkpoint=saved.parent / ("c" * 250)),
          OSError, "checkpoint", "a path that can be written", "cccc"),
+        ("records not to be written", lambda saved: fit(records=saved.parent / ("r" * 300)),
+         OSError, "records", "can be written", "rrrr"),
         ("on_record", lambda: fit(on_record=3), T_, "on_record", "a function", "got int"),
         ("on_start", lambda: fit(on_start="print"), T_, "on_start", "a function", "got str"),
         ("resume from nothing", lambda: fit(resume=True), V_, "checkpoint", "with resume=True", "got None"),

@@ -57,6 +57,25 @@ def test_what_is_printed_without_json():
     assert "pearson" in out
 
 
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal of the system")
+def test_progress_is_shown_on_a_terminal():
+    """Standard error is a terminal, standard output a pipe."""
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "grng_ref", "train", *SMALL, "--optimizer", "adamw"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=theirs, env=os.environ | {"TERM": "xterm", "COLUMNS": "100"}
+    ) as process:
+        os.close(theirs)
+        out = process.stdout.read()
+        shown = os.read(ours, 2**16)
+    os.close(ours)
+    assert process.returncode == 0
+    assert b"validation" in shown  # and the last record beside the bar
+    assert b"4/4" in shown
+    assert b"test_accuracy" in out
+    assert b"\x1b" not in out
+
+
 def test_settings_reach_the_optimizer(tmp_path):
     path = tmp_path / "r.jsonl"
     assert (
