@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,15 @@ def _short(array: Any) -> Any:
 
 
 def random_case(
-    seed: int, optimizer: str | None = None, likelihood: str | None = None, **settings: Any
+    seed: int,
+    optimizer: str | None = None,
+    likelihood: str | None = None,
+    *,
+    more: bool = False,
+    schedule: bool = False,
+    **settings: Any,
 ) -> Case:
-    """A case of that seed, with expected values by grng_ref."""
+    """A case of that seed, with expected values by grng_ref; with ``more``, rarer settings in some."""
     rng = np.random.default_rng([2026, seed])
     optimizer = optimizer or OPTIMIZERS[seed % len(OPTIMIZERS)]
     likelihood = likelihood or ("gaussian", "categorical", "bernoulli", "poisson")[rng.integers(4)]
@@ -56,6 +63,12 @@ def random_case(
         if optimizer not in ("sgd", "adamw", "sophia")
         else "expected"
     )
+    rare = np.random.default_rng([2026, seed, 1]) if more else None  # a stream of its own
+    if rare is not None and optimizer == "rkalman":
+        chosen["iterations"] = int(rare.integers(1, 4))
+        if rare.integers(3) == 0:
+            chosen |= {"belief": "low_rank", "projection": None, "rank": 3, "process_noise": 0.0}
+    schedule = schedule or (rare is not None and bool(rare.integers(2)))
     chosen |= {k: v for k, v in settings.items() if k in chosen}
     kind = settings.get("kind", kind)
     structure = settings.get("structure", structure)
@@ -80,6 +93,11 @@ def random_case(
         chosen,
         steps,
         {},
+        schedules={
+            name: [chosen[name] * factor for factor in (1.0, 0.5, 2.0)[:steps]]
+            for name in ("lr", "damping", "rho")
+            if schedule and name in chosen
+        },
     )
     problem = bare.problem()
     P = problem.num_parameters
@@ -100,8 +118,6 @@ def random_case(
     if optimizer == "sophia" and not bartlett:
         u = _short(rng.standard_normal((steps, 1, P)))
         inputs |= {"probes": u[0], "batches.probes": u}
-    import dataclasses
-
     case = dataclasses.replace(bare, inputs=inputs)
     expected = {k: np.array(v) for k, v in reference(case).items()}
     return dataclasses.replace(case, expected=expected, radii=dict.fromkeys(expected))

@@ -102,11 +102,14 @@ class Autodiff:
     def optimizer(self, case):
         """Optax's optimizer with the settings of the case."""
         name = case.optimizer["name"]
+        rates = jnp.asarray([case.settings(step)["lr"] for step in range(case.steps)])
         if name == "sgd":
             decay = optax.add_decayed_weights(case.weight_decay)
-            return optax.chain(decay, optax.sgd(case.lr, case.momentum or None, case.nesterov))
+            rule = optax.sgd(lambda step: rates[step], case.momentum or None, case.nesterov)
+            return optax.chain(decay, rule)
         if name == "adamw":
-            return optax.adamw(case.lr, case.beta1, case.beta2, case.eps, weight_decay=case.weight_decay)
+            b1, b2, eps, decay = case.beta1, case.beta2, case.eps, case.weight_decay
+            return optax.adamw(lambda step: rates[step], b1, b2, eps, weight_decay=decay)
         raise NotImplementedError(f"the optimizer {name}")
 
 

@@ -64,6 +64,8 @@ class Autograd:
         opt, after = self.optimizer(case, list(net.parameters())), []
         for step in range(steps):
             batch = case.batch(step)
+            for group in opt.param_groups:
+                group["lr"] = case.settings(step)["lr"]
             opt.zero_grad()
             mean_loss(case, net(batch.x), batch.y).backward()
             opt.step()

@@ -3,45 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from ..arrays import NumericalError
+from .filtering import Steps, kalman_steps
 from .library import load_flint
-from .linear import scaled_identity
 from .point import Point, linearize
-from .second_order import hessian, hessian_product
-from .structures import BallCurvature, build, inverse, masked
+from .second_order import hessian_product
+from .structures import BallCurvature, build
 
 Settings = Mapping[str, Any]
-Rule = Callable[[Any, Settings, str, str, list[Any], "Batches"], Iterator[Any]]
 Batches = Sequence[tuple[Any, Any, Any, Any]]  # x, y, samples, probes of every step
-
-
-class Steps(NamedTuple):
-    """Columns (P, 1) of balls, and after the last step the belief's covariance."""
-
-    deltas: list[Any]
-    parameters: list[Any]
-    covariance: Any
+Plan = Sequence[tuple[Settings, tuple[Any, Any, Any, Any]]]  # the settings and the batch of every step
+Rule = Callable[[Any, str, str, list[Any], Plan], Iterator[Any]]
 
 
 def replay(
-    problem: Any, settings: Settings, structure: str, kind: str, theta: np.ndarray, batches: Batches
+    problem: Any, settings: Sequence[Settings], structure: str, kind: str, theta: np.ndarray, batches: Batches
 ) -> Steps:
-    """All steps of an optimizer; every number of the settings is taken as the float that it is."""
+    """All steps of an optimizer; every number of the settings of a step is taken as the float that it is."""
     arb = load_flint().arb
-    numbers = {k: arb(v) if isinstance(v, float) else v for k, v in settings.items()}
-    if settings["name"] == "rkalman":
-        return _kalman(problem, numbers, kind, theta, batches)
+    numbers = [{k: arb(v) if isinstance(v, float) else v for k, v in one.items()} for one in settings]
+    plan, name = list(zip(numbers, batches, strict=True)), settings[0]["name"]
+    if name == "rkalman":
+        return kalman_steps(problem, kind, theta, plan)
     methods: dict[str, Rule] = {"sgd": _sgd, "adamw": _adamw, "sophia": _sophia}
-    rule: Rule = methods.get(settings["name"], _natural)
+    rule: Rule = methods.get(name, _natural)
     deltas: list[Any] = []
     path: list[Any] = []
     place = _column(theta.tolist())
     current = [place]
-    steps = rule(problem, numbers, structure, kind, current, batches)
+    steps = rule(problem, structure, kind, current, plan)
     for delta in steps:
         current[0] = current[0] + delta
         deltas.append(delta)
@@ -53,13 +46,11 @@ def _point(problem: Any, theta: Any, batch: tuple[Any, Any, Any, Any]) -> Point:
     return linearize(problem, np.array(theta.entries(), dtype=object), batch[0], batch[1])
 
 
-def _natural(
-    problem: Any, s: Settings, structure: str, kind: str, theta: list[Any], batches: Batches
-) -> Iterator[Any]:
+def _natural(problem: Any, structure: str, kind: str, theta: list[Any], plan: Plan) -> Iterator[Any]:
     """NGD, RING, RENG, K-FAC: ``-lr (C + a I)^{-1} u + momentum * previous - lr decay theta``."""
     kept: BallCurvature | None = None
     refreshes, previous = 0, None
-    for step, batch in enumerate(batches):
+    for step, (s, batch) in enumerate(plan):
         point = _point(problem, theta[0], batch)
         g = point.gradient
         if kept is None or step % s["refresh"] == 0:
@@ -72,7 +63,9 @@ def _natural(
         if s["name"] == "ring":
             damping = damping + s["rho"] * (g.transpose() * g)[0, 0]
         elif s["name"] == "reng":
-            u = g + hessian_product(point, g) * s["rho"]
+            exact = s["hvp"] == "exact"
+            product = hessian_product(point, g) if exact else _difference(problem, theta[0], batch, g)
+            u = g + product * s["rho"]
         moved = kept.solve(u, damping, s["damping_kind"]) * -s["lr"]
         if previous is not None:
             moved = moved + previous * s["momentum"]
@@ -80,24 +73,20 @@ def _natural(
         yield moved - theta[0] * (s["lr"] * s["weight_decay"])
 
 
-def _sgd(
-    problem: Any, s: Settings, structure: str, kind: str, theta: list[Any], batches: Batches
-) -> Iterator[Any]:
+def _sgd(problem: Any, structure: str, kind: str, theta: list[Any], plan: Plan) -> Iterator[Any]:
     """``b = mu b + g + w theta``; the step ``-lr b``, Nesterov's ``-lr (g + w theta + mu b)``."""
     buffer = None
-    for batch in batches:
+    for s, batch in plan:
         v = _point(problem, theta[0], batch).gradient + theta[0] * s["weight_decay"]
         buffer = v if buffer is None else buffer * s["momentum"] + v
         yield (v + buffer * s["momentum"] if s["nesterov"] else buffer) * -s["lr"]
 
 
-def _adamw(
-    problem: Any, s: Settings, structure: str, kind: str, theta: list[Any], batches: Batches
-) -> Iterator[Any]:
+def _adamw(problem: Any, structure: str, kind: str, theta: list[Any], plan: Plan) -> Iterator[Any]:
     """Kingma and Ba with decoupled decay, each sum written out."""
     past: list[list[Any]] = []
-    b1, b2 = s["beta1"], s["beta2"]
-    for t, batch in enumerate(batches, start=1):
+    for t, (s, batch) in enumerate(plan, start=1):
+        b1, b2 = s["beta1"], s["beta2"]
         past.append(_point(problem, theta[0], batch).gradient.entries())
         entries = []
         for i, value in enumerate(theta[0].entries()):
@@ -109,14 +98,12 @@ def _adamw(
         yield _column(entries)
 
 
-def _sophia(
-    problem: Any, s: Settings, structure: str, kind: str, theta: list[Any], batches: Batches
-) -> Iterator[Any]:
+def _sophia(problem: Any, structure: str, kind: str, theta: list[Any], plan: Plan) -> Iterator[Any]:
     """``-lr (clip(m / max(gamma h, eps), 1) + w theta)``."""
     arb = load_flint().arb
     size = theta[0].nrows()
     m, h = [arb(0)] * size, [arb(0)] * size
-    for step, batch in enumerate(batches):
+    for step, (s, batch) in enumerate(plan):
         point = _point(problem, theta[0], batch)
         if step % s["refresh"] == 0:
             estimate = _estimate(problem, s["estimator"], point, theta[0], batch)
@@ -142,59 +129,11 @@ def _estimate(problem: Any, estimator: str, point: Point, theta: Any, batch: tup
     return [sum(column, start=load_flint().arb(0)) / len(pairs) for column in columns]
 
 
-def _kalman(problem: Any, s: Settings, kind: str, theta: np.ndarray, batches: Batches) -> Steps:
-    """Information matrices throughout; a structured belief is a mask of the joint posterior."""
-    flint = load_flint()
-    mean = first = _column(theta.tolist())
-    size = mean.nrows()
-
-    def multiple(number: Any) -> Any:
-        return scaled_identity(size, flint.arb(number))
-
-    Y = multiple(1 / s["prior_variance"])
-    path: list[Any] = []
-    deltas: list[Any] = []
-    seen = 0
-    for batch in batches:
-        before = mean
-        Y = Y * s["forgetting"]
-        if s["process_noise"] > 0:
-            Y = inverse(inverse(Y) + multiple(s["process_noise"]))
-        if s["forgetting_kind"] == "prior":
-            returned = (1 - s["forgetting"]) / s["prior_variance"]
-            Y = Y + multiple(returned)
-            mean = mean - inverse(Y) * (mean - first) * returned
-        Y = Y + multiple(s["information_increment"])
-        point = _point(problem, mean, batch)
-        g, n = point.gradient, point.examples
-        weights = point.weights(kind, batch[2])
-        joint, pull = Y + point.jacobian.transpose() * (weights * point.jacobian), g * n
-        if s["rho"] > 0 and s["regularization"] == "implicit":
-            joint = joint + multiple(s["rho"] * n * (g.transpose() * g)[0, 0])
-        elif s["rho"] > 0:
-            H = hessian(point)
-            joint, pull = joint + H * H * (s["rho"] * n), (g + H * g * s["rho"]) * n
-        seen += len(batch[0]) * len(point.terms[0].gradient)
-        Y, step = _posterior(point, s, joint, pull, seen)
-        mean = mean + step
-        deltas.append(mean - before)
-        path.append(mean)
-    return Steps(deltas, path, inverse(Y))
-
-
-def _posterior(point: Point, s: Settings, joint: Any, pull: Any, seen: int) -> tuple[Any, Any]:
-    """The projected information and the step of the mean."""
-    belief = s["belief"]
-    if belief == "low_rank" and (s["process_noise"] > 0 or seen > (s["rank"] or 0)):
-        raise NumericalError("the truncation of a low-rank belief is not enclosed: it needs singular vectors")
-    if belief == "diagonal" and s["projection"] == "precision":
-        Y = masked(point, joint, "diagonal")
-        return Y, -(inverse(Y) * pull)
-    covariance = inverse(joint)
-    step = -(covariance * pull)
-    if belief in ("full", "low_rank"):
-        return joint, step
-    return masked(point, inverse(masked(point, covariance, belief)), belief), step
+def _difference(problem: Any, theta: Any, batch: tuple[Any, ...], g: Any) -> Any:
+    """``(g(theta + h g/|g|) - g) |g|/h``, ``h = 2^-26 (1 + |theta|)``: of the root of float64's eps."""
+    size, length = ((v.transpose() * v)[0, 0].sqrt() for v in (g, theta))
+    h = (1 + length) / 2**26
+    return (_point(problem, theta + g * (h / size), batch).gradient - g) * (size / h)
 
 
 def _column(entries: list[Any]) -> Any:

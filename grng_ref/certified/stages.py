@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from .library import check_precision, load_flint, working_precision
 from .point import Point, linearize, rows_of_layers
 from .replay import Batches, replay
 from .second_order import hessian_product
-from .structures import NOT_UNIQUE, build
+from .structures import build
 
 Found = dict[str, tuple[Any, tuple[int, ...]]]  # balls and the shape of the array
 
@@ -38,6 +38,7 @@ def stage_enclosures(
     optimizer: Mapping[str, Any],
     batches: Batches,
     wanted: Collection[str],
+    schedules: Mapping[str, Sequence[float]] | None = None,
     precision: int = 256,
 ) -> StageEnclosures:
     """Enclosures of the stages of one computation, by names such as ``fisher`` or ``factors.0.A``.
@@ -59,6 +60,8 @@ def stage_enclosures(
         One a step.
     wanted : collection of str
         Stages, without indices.
+    schedules : mapping of str to sequence of float, optional
+        Settings that change from step to step: one number a step.
     precision : int
         Bits of the arithmetic, at least 53.
 
@@ -82,7 +85,11 @@ def stage_enclosures(
     x, y, samples, _ = batches[0]
     with working_precision(bits):
         point = linearize(problem, theta, x, y)
-        settings = dict(optimizer)
+        plan = [
+            {**optimizer, **{name: values[step] for name, values in (schedules or {}).items()}}
+            for step in range(len(batches))
+        ]
+        settings = plan[0]
         groups: list[tuple[tuple[str, ...], Callable[[], Found]]] = [
             (("outputs", "loss", "gradient", "jacobian", "activations"), lambda: _network(point)),
             (("score_signals", "score_rows", "fisher"), lambda: _fisher(point, kind, samples)),
@@ -93,7 +100,7 @@ def stage_enclosures(
             (("regularized_gradient",), lambda: _regularized(point, settings)),
             (
                 ("delta", "parameters", "belief_mean", "belief_covariance"),
-                lambda: _steps(problem, settings, structure, kind, theta, batches),
+                lambda: _steps(problem, plan, structure, kind, theta, batches),
             ),
         ]
         for names, make in groups:
@@ -130,8 +137,6 @@ def _fisher(point: Point, kind: str, samples: Any) -> Found:
 
 
 def _factors(point: Point, structure: str, kind: str, samples: Any) -> Found:
-    if structure == "kronecker_optimal":
-        raise NumericalError(NOT_UNIQUE[structure])
     found: Found = {}
     for i, (a, g) in enumerate(build(point, structure, kind, samples).factors):
         found |= {f"factors.{i}.A": (a, (a.nrows(),) * 2), f"factors.{i}.G": (g, (g.nrows(),) * 2)}
@@ -157,10 +162,15 @@ def _regularized(point: Point, s: Mapping[str, Any]) -> Found:
 
 
 def _steps(
-    problem: Any, s: Mapping[str, Any], structure: str, kind: str, theta: np.ndarray, batches: Batches
+    problem: Any,
+    plan: list[dict[str, Any]],
+    structure: str,
+    kind: str,
+    theta: np.ndarray,
+    batches: Batches,
 ) -> Found:
     arb_mat = load_flint().arb_mat
-    steps = replay(problem, s, structure, kind, theta, batches)
+    steps = replay(problem, plan, structure, kind, theta, batches)
     p, count = len(theta), len(batches)
     path = arb_mat([column.entries() for column in steps.parameters])
     found: Found = {"delta": (steps.deltas[0], (p,)), "parameters": (path, (count, p))}

@@ -12,15 +12,10 @@ from ..arrays import NumericalError
 from .library import load_flint
 from .linear import inverse_in_balls, scaled_identity
 from .point import Point, block_diagonal
+from .projectors import Pair, ekfac_block, kron, nearest_pair
 
-NOT_UNIQUE = {
-    "ekfac": "EKFAC is not enclosed: its moments depend on eigenvectors that need not be unique",
-    "kronecker_optimal": (
-        "the nearest Kronecker product is not enclosed: its singular pair need not be unique"
-    ),
-}
 MASKED = ("full", "block_diagonal", "unitwise", "diagonal")
-Pair = tuple[Any, Any]  # (A, G)
+PRODUCTS = ("kfac", "kronecker_optimal")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +30,8 @@ class BallCurvature:
 
     def average(self, new: BallCurvature, weight: Any) -> BallCurvature:
         """``(1 - w) self + w new`` of what is held."""
+        if self.structure == "ekfac":
+            raise NumericalError("a moving average of EKFAC is not enclosed: its basis turns at each step")
 
         def mix(a: Any, b: Any) -> Any:
             return a * (1 - weight) + b * weight
@@ -55,7 +52,7 @@ class BallCurvature:
         """``(C + a I)^{-1} v``, or by factored damping; at a = 0 the least norm (full only)."""
         if damping_kind == "factored":
             damped = tuple(_damped(a, g, damping) for a, g in self.factors)
-            if self.structure == "kfac":
+            if self.structure in PRODUCTS:
                 return _by_layers(damped, v)
             return _solve(self._dense(damped), v)
         if damping == 0 and self.rows is not None:
@@ -65,9 +62,7 @@ class BallCurvature:
         return _solve(self._dense(self.factors) + scaled_identity(size, damping), v)
 
     def _dense(self, factors: tuple[Pair, ...]) -> Any:
-        if self.structure in NOT_UNIQUE:
-            raise NumericalError(NOT_UNIQUE[self.structure])
-        if self.structure == "kfac":
+        if self.structure in PRODUCTS:
             return block_diagonal([kron(g, a) for a, g in factors])
         if self.structure == "tridiagonal_kfac":
             return _chain(factors, self.neighbours)
@@ -90,9 +85,42 @@ def build(point: Point, structure: str, kind: str, samples: np.ndarray | None) -
         return a.transpose() * b / n, d.transpose() * (weights * e) / n
 
     neighbours = pairwise(pairs) if structure == "tridiagonal_kfac" else ()
-    return BallCurvature(
-        structure, None, tuple(pair(p, p) for p in pairs), tuple(pair(p, q) for p, q in neighbours)
-    )
+    factors = tuple(pair(p, p) for p in pairs)
+    matrix = None
+    if structure == "ekfac":
+        fisher = point.jacobian.transpose() * (weights * point.jacobian) / n
+        matrix = block_diagonal(
+            [ekfac_block(one, block) for one, block in zip(factors, _blocks(fisher, factors), strict=True)]
+        )
+    elif structure == "kronecker_optimal":
+        factors = tuple(
+            nearest_pair(one, *_by_example(*layer, weights, n))
+            for one, layer in zip(factors, pairs, strict=True)
+        )
+    return BallCurvature(structure, matrix, factors, tuple(pair(p, q) for p, q in neighbours))
+
+
+def _blocks(matrix: Any, factors: tuple[Pair, ...]) -> list[Any]:
+    """The layers' blocks on the diagonal."""
+    rows, start, found = matrix.tolist(), 0, []
+    for a, g in factors:
+        stop = start + a.nrows() * g.nrows()
+        found.append(load_flint().arb_mat([row[start:stop] for row in rows[start:stop]]))
+        start = stop
+    return found
+
+
+def _by_example(a: Any, d: Any, weights: Any, n: int) -> tuple[list[Any], list[Any]]:
+    """``a_n a_n^T`` and ``D_n^T W_n D_n`` of every example; W is block diagonal."""
+    arb_mat = load_flint().arb_mat
+    per, signals, whole = d.nrows() // n, d.tolist(), weights.tolist()
+    inputs, outer = [], []
+    for index, row in enumerate(a.tolist()):
+        places = slice(index * per, (index + 1) * per)
+        own, weight = arb_mat(signals[places]), arb_mat([line[places] for line in whole[places]])
+        inputs.append(arb_mat([[x * y for y in row] for x in row]))
+        outer.append(own.transpose() * (weight * own))
+    return inputs, outer
 
 
 def masked(point: Point, matrix: Any, structure: str) -> Any:
@@ -114,12 +142,6 @@ def masked(point: Point, matrix: Any, structure: str) -> Any:
     return load_flint().arb_mat(
         [[rows[i][j] if group[i] == group[j] else 0 for j in range(size)] for i in range(size)]
     )
-
-
-def kron(g: Any, a: Any) -> Any:
-    """``G kron A``."""
-    rows_g, rows_a = g.tolist(), a.tolist()
-    return load_flint().arb_mat([[p * q for p in row for q in other] for row in rows_g for other in rows_a])
 
 
 def _damped(a: Any, g: Any, damping: Any) -> Pair:

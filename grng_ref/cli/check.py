@@ -1,7 +1,12 @@
 """``grng-ref check``: an adapter, or result files of a foreign program, against test vectors."""
 
+import os
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+
+import grng_ref
+from grng_ref.arrays import BackendError
 
 if TYPE_CHECKING:
     import typer
@@ -27,10 +32,14 @@ def register(app: "typer.Typer") -> None:
         out: Annotated[Path | None, typer.Option(help="Write the report: .json, .html or .md.")] = None,
     ) -> None:
         """Check an implementation stage by stage, and name the cause of what is wrong."""
+        from grng_ref.testing.conformance import UserCodeError
+
         try:
             record = run_check(adapter, results, vectors, stages=stages, cases=cases, out=out)
-        except (ValueError, OSError, ImportError, AttributeError, KeyError) as error:
-            typer.echo(f"grng-ref check: {error}", err=True)
+        except (ValueError, OSError, BackendError) as error:
+            if isinstance(error, UserCodeError) and error.__cause__ is not None:
+                _print_traceback(error.__cause__)
+            typer.echo(f"grng-ref check: {_printable(str(error))}", err=True)
             raise typer.Exit(2) from None
         raise typer.Exit(0 if record["ok"] else 1)
 
@@ -45,23 +54,52 @@ def run_check(
 
     if bool(adapter) == (results is not None):
         raise ValueError("give either an adapter module:object or --results DIRECTORY")
-    if out is not None and out.suffix not in (".json", ".html", ".md"):
-        raise ValueError(f"--out must end in .json, .html or .md, got {out.name!r}")
-    if out is not None and not out.parent.is_dir():
-        raise FileNotFoundError(f"no such directory for the report: {out.parent}")
+    if out is not None:
+        _probe(out)
     subject = ResultFiles(results) if results is not None else load_adapter(adapter)
-    loaded = load_cases(vectors)
-    if cases:
-        wanted = cases.split(",")
-        missing = sorted(set(wanted) - {case.id for case in loaded})
-        if missing:
-            raise ValueError(f"no such case: {', '.join(missing)}")
-        loaded = tuple(case for case in loaded if case.id in wanted)
     report = check(
-        subject, loaded, stages=stages.split(",") if stages else None, name=adapter or str(results)
+        subject,
+        load_cases(vectors),
+        only=_listed(cases),
+        stages=_listed(stages),
+        name=adapter or _printable(str(results)),
     )
     record = report.to_dict()
     print_conformance(record)
     if out is not None:
         write_conformance(record, out)
     return record
+
+
+def _listed(text: str) -> list[str] | None:
+    return [part.strip() for part in text.split(",")] if text else None
+
+
+def _probe(out: Path) -> None:
+    """Whether the report can be written, before the work that it reports."""
+    if out.suffix not in (".json", ".html", ".md"):
+        raise ValueError(f"--out must end in .json, .html or .md, got {out.name!r}")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"no such directory for the report: {str(out.parent)!r}")
+    new = not os.path.lexists(out)
+    with out.open("ab"):
+        pass
+    if new:
+        out.unlink()
+
+
+def _printable(text: str) -> str:
+    """Names of files may hold bytes that are no text."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _print_traceback(error: BaseException) -> None:
+    """The user's own frames, as Python prints them."""
+    package, frames = Path(grng_ref.__file__).parent, error.__traceback__
+    while frames is not None:
+        file = frames.tb_frame.f_code.co_filename
+        machinery = file.startswith("<frozen importlib") or file.endswith("importlib/__init__.py")
+        if not machinery and not Path(file).is_relative_to(package):
+            break
+        frames = frames.tb_next
+    traceback.print_exception(type(error), error, frames)

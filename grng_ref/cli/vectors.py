@@ -70,16 +70,24 @@ def export_vectors(directory: Path, seed: int, ids: tuple[str, ...]) -> int:
 def verify_vectors(directory: Path | None) -> int:
     """Read and re-certify; the exit status."""
     from grng_ref.testing.vectors import load_cases, uncertified
+    from grng_ref.testing.vectors.sound import require_complete
 
     try:
         cases = load_cases(directory)
-    except FileNotFoundError as error:
+    except OSError as error:
         print(f"grng-ref vectors verify: {error}", file=sys.stderr)
         return 2
     except ValueError as error:
         print(f"grng-ref vectors verify: {error}", file=sys.stderr)
         return 1
-    failed = [(case.id, name) for case in cases for name in uncertified(case)]
+    failed = []
+    for case in cases:
+        try:
+            require_complete(case)
+            failed += [(case.id, name) for name in uncertified(case)]
+        except (ValueError, TypeError, NumericalError) as error:
+            print(f"grng-ref vectors verify: case {case.id}: {error}", file=sys.stderr)
+            return 1
     for case_id, name in failed:
         print(f"{case_id}: {name} is not proved to be within its radius")
     radii = [radius for case in cases for radius in case.radii.values()]

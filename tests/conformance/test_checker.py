@@ -20,8 +20,9 @@ from grng_ref.reports import conformance_html, conformance_markdown, write_confo
 from grng_ref.testing import check
 from grng_ref.testing.conformance import HYPOTHESES, ResultFiles, separation
 from grng_ref.testing.conformance.replay import Replay
+from grng_ref.testing.conformance.verdicts import comparable
 from grng_ref.testing.conformance.view import NotApplicable
-from grng_ref.testing.vectors import load_cases, reference
+from grng_ref.testing.vectors import CATALOGUE, build_case, load_cases, reference
 
 pytestmark = pytest.mark.slow
 
@@ -188,7 +189,7 @@ def test_example_of_the_docs_on_the_command_line_over_the_whole_set(tmp_path, mo
     from grng_ref.cli import build_app
 
     page = (Path(__file__).parents[2] / "docs" / "conformance.md").read_text(encoding="utf-8")
-    code = page.split("```{testcode}")[1].split("report = check")[0]
+    code = "class MyLeastSquares" + page.split("class MyLeastSquares")[1].split("report = check")[0]
     fixed = code.replace('/ case.likelihood["variance"]', '/ (len(case.x) * case.likelihood["variance"])')
     assert fixed != code
     (tmp_path / "summed_lines.py").write_text(code, encoding="utf-8")
@@ -364,13 +365,69 @@ def test_a_cause_whose_solve_is_refused_does_not_end_the_diagnosis():
     assert refused > 0
 
 
-def test_separation_on_two_cases():
-    """Hypotheses that differ only where a case does not look are grouped, others are told apart."""
-    counts, alike = separation(
-        [random_case(1, "kfac", kind="expected"), random_case(2, "rkalman", belief="full", projection=None)]
+def test_separation_tells_what_the_cases_do_not_tell_apart():
+    """Planted: with N = K = 2 a factor N is a factor K; with N = 5, K = 3 it is not."""
+    names = ("fisher-times-N", "fisher-times-K", "damping-twice", "eps-added")
+    chosen = [h for h in HYPOTHESES if h.id in names]
+    square, uneven = (_sized("full-expected", n, k) for n, k in ((2, 2), (5, 3)))
+    counts, alike = separation([square], chosen)
+    assert (counts.effective, counts.pairs, counts.told_apart) == (3, 3, 2)  # eps says nothing of NGD
+    assert [set(group) for group in alike] == [{"fisher-times-N", "fisher-times-K"}]
+    assert separation([square, uneven], chosen)[1] == []
+
+
+def test_separation_agrees_with_a_comparison_of_all_runs():
+    """Nothing is left out that would differ: against every replay computed in full."""
+    case = random_case(1, "kfac", kind="expected")
+    chosen = HYPOTHESES[::5]
+    counts, alike = separation([case], chosen)
+    full = {h.id: _all_arrays(case, h.knobs) for h in chosen}
+    plain = _all_arrays(case, {})
+    effective = [h.id for h in chosen if not _equal(full[h.id], plain)]
+    assert counts.effective == len(effective)
+    groups = [{one for one in effective if _equal(full[one], full[name])} for name in effective]
+    assert {frozenset(group) for group in groups if len(group) > 1} == {frozenset(group) for group in alike}
+
+
+def _all_arrays(case, knobs):
+    found = []
+    for stage in case.stages:
+        try:
+            arrays = Replay(case, knobs).stage(stage)
+            found.append([np.array(a) for a in comparable(stage, arrays, len(case.x))])
+        except (NotApplicable, ValueError, IndexError, ZeroDivisionError, OverflowError):
+            found.append(None)
+    return found
+
+
+def _equal(one, two):
+    if [a is None for a in one] != [b is None for b in two]:
+        return False
+    pairs = [(a, b) for x, y in zip(one, two, strict=True) if x for a, b in zip(x, y, strict=True)]
+    return all(
+        a.shape == b.shape and np.allclose(a, b, rtol=1e-6, atol=1e-12, equal_nan=True) for a, b in pairs
     )
-    assert counts.told_apart > 0.98 * counts.pairs
-    assert not any({"damping-twice", "damping-half"} <= set(group) for group in alike)
+
+
+def _sized(name, examples, outputs):
+    """The case of a name with other numbers of examples and outputs."""
+    row = next(row for row in CATALOGUE if row.id == name)
+    made = build_case(dataclasses.replace(row, examples=examples, sizes=(*row.sizes[:-1], outputs)))
+    return dataclasses.replace(made, id=f"{name}-{examples}-{outputs}", radii=dict.fromkeys(made.expected))
+
+
+@pytest.mark.parametrize(("sizes", "found"), [([(4, 2)], True), ([(4, 2), (5, 3)], False)])
+def test_a_factor_that_does_not_vary_is_named_with_the_constant(sizes, found):
+    """Four times delta, where N is 4: N, or a constant. With another N beside it, it is not N."""
+    cases = {case.id: case for case in (_sized("ring-full-three-steps", n, k) for n, k in sizes)}
+
+    class Four:
+        def delta(self, view):
+            return 4.0 * cases[view.id].expected["delta"]
+
+    causes = [cause for (cause,) in check(Four(), cases.values()).diagnosis.causes]
+    assert ("delta-alone-times-N" in causes) == found
+    assert ("delta-alone-times-N-as-constant" in causes) == found
 
 
 @pytest.mark.parametrize(("loss", "scale"), [("mean over outputs", 2 / 3), ("sum", 10)])

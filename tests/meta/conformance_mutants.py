@@ -6,6 +6,8 @@ from typing import Any
 
 from conformance_cases import random_case
 
+from grng_ref.testing.vectors import load_cases
+
 # defect -> (group of cases, the true hypotheses)
 MUTANTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "sum": ("first", ("loss-sum",)),
@@ -42,6 +44,7 @@ MUTANTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "factors swapped": ("kfac", ("factors-swapped",)),
     "A not normalised": ("kfac", ("A-times-N",)),
     "G over N^2": ("kfac", ("G-times-1/N^2",)),
+    "bias apart in K-FAC": ("kfac", ("kfac-bias-apart",)),
     "damping on the product": ("kfac", ("damping-exact",)),
     "damping on the factors": ("kfac exact", ("damping-factored",)),
     "no pi": ("kfac", ("damping-factored-without-pi",)),
@@ -108,6 +111,12 @@ MUTANTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "gain before the update": ("kalman", ("gain-before-update",)),
     "covariance before the update": ("kalman", ("covariance-before-update",)),
     "layers separate in the belief": ("kalman", ("belief-layers-separate",)),
+    "every iteration counts": ("iterated", ("iterations-counted",)),
+    "iterations ignored": ("iterated", ("iterations-ignored",)),
+    "no pull to the prediction": ("iterated", ("iterations-without-pull",)),
+    "rest of the low rank dropped": ("low rank", ("low-rank-rest-dropped",)),
+    "schedule ignored": ("schedules", ("schedule-ignored",)),
+    "H exact for the difference": ("difference", ("hvp-exact",)),
     "float32 inside": ("natural", ("precision-float32",)),
 }
 
@@ -153,6 +162,16 @@ def groups() -> dict[str, list[Any]]:
         "adamw": [random_case(i, "adamw") for i in (1, 2, 3)],
         "sophia": [random_case(i, "sophia", estimator="gauss_newton_bartlett") for i in (1, 2, 3)],
         "kalman": [random_case(i, "rkalman", belief="full", projection=None) for i in (1, 2, 3)],
+        "iterated": [
+            random_case(i, "rkalman", belief="full", projection=None, iterations=n)
+            for i, n in ((1, 2), (2, 3), (3, 2))
+        ],
+        "low rank": [
+            random_case(i, "rkalman", belief="low_rank", projection=None, rank=3, process_noise=0.0)
+            for i in (1, 2, 3)
+        ],
+        "schedules": [random_case(i, name, schedule=True) for i, name in enumerate(("ring", "sgd", "adamw"))],
+        "difference": [case for case in load_cases() if case.id == "reng-finite-difference"],
     }
 
 

@@ -218,6 +218,8 @@ class At:
         for a, d in zip(self.inputs, self.signals(), strict=True):
             A, G = a.T @ a / self.N, np.einsum("nki,nkj->ij", d, d) / self.N
             A = A * self.N if self.defect == "A not normalised" else A
+            if self.defect == "bias apart in K-FAC" and self.net.bias:
+                A[-1, :-1] = A[:-1, -1] = 0
             G = G / self.N**2 if self.defect == "G over N^2" else G
             out.append((A, G))
         return out
@@ -279,6 +281,12 @@ def solve(C: Any, v: Any, a: float, kind: str, defect: str | None, N: int) -> An
         else:
 
             def apply(A: Any, G: Any, V: Any) -> Any:
+                if defect == "bias apart in K-FAC" and len(A) > 1:  # two Kronecker products, each with its pi
+                    parts = [(A[:-1, :-1], V[:, :-1]), (A[-1:, -1:], V[:, -1:])]
+                    return np.hstack([whole(B, G, W) for B, W in parts])
+                return whole(A, G, V)
+
+            def whole(A: Any, G: Any, V: Any) -> Any:
                 r, dead = math.sqrt(a), np.trace(A) * np.trace(G) == 0  # a layer that nothing reaches
                 pi = 1.0 if dead else math.sqrt(np.trace(A) / len(A) / (np.trace(G) / len(G)))
                 if defect == "no pi":
@@ -391,12 +399,19 @@ class Plain:
     def regularized_gradient(self, case: Any) -> Any:
         return self.order(case, self.reg(self.at(case), case.rho or 0.0))
 
-    def reg(self, at: At, rho: float) -> Any:
+    def difference(self, at: At, g: Any) -> Any:
+        if self.defect == "H exact for the difference":
+            return at.hvp(g)
+        h = (1 + np.linalg.norm(at.theta)) * 2.0**-26
+        e = h / np.linalg.norm(g)
+        return (at.grad(at.theta + e * g) - at.grad()) / e
+
+    def reg(self, at: At, rho: float, hvp: str = "exact") -> Any:
         g = at.g()
         rho = {"rho sign": -rho, "rho half": rho / 2, "rho twice": 2 * rho, "rho dropped": 0.0}.get(
             self.defect or "", rho
         )
-        H = at.hvp(g)
+        H = self.difference(at, g) if hvp == "finite_difference" else at.hvp(g)
         if self.defect == "gradient of the norm":
             H = H / np.linalg.norm(g)
         return rho * H if self.defect == "gradient left out" else g + rho * H
@@ -441,6 +456,9 @@ class Plain:
             path.append(theta)
         return deltas, path, None
 
+    def at_step(self, case: Any, k: int) -> Any:
+        return case.settings(0 if self.defect == "schedule ignored" else k)
+
     def natural(self, case: Any) -> Any:
         o, D = case.optimizer, self.defect
         kfac = o["name"] == "kfac"
@@ -461,6 +479,7 @@ class Plain:
             return [(new[i], new[i + 1]) for i in range(0, len(new), 2)] if isinstance(C, list) else new[0]
 
         def step(k: int, theta: Any, at: At) -> Any:
+            o = self.at_step(case, k)
             every = 1 if D == "refresh ignored" else o["refresh"]
             if k % every == 0 and not (D == "never refreshed" and k):
                 new = at.C(structure)
@@ -470,7 +489,7 @@ class Plain:
                 memory["old"] = memory["C"]
             C = memory["old"] if D == "stale by one step" else memory["C"]
             g, a, rho = at.g(), o["damping"], o.get("rho") or 0.0
-            v = self.reg(at, rho) if o["name"] == "reng" else g
+            v = self.reg(at, rho, o["hvp"]) if o["name"] == "reng" else g
             if o["name"] == "ring":
                 n2 = float(g @ g)
                 extra = {
@@ -510,9 +529,10 @@ class Plain:
         return self.collect(case, step)
 
     def sgd(self, case: Any) -> Any:
-        o, D, m = case.optimizer, self.defect, {}
+        D, m = self.defect, {}
 
         def step(k: int, theta: Any, at: At) -> Any:
+            o = self.at_step(case, k)
             wd = 0.0 if D == "no weight decay" else o["weight_decay"]
             v = at.g() + (0 if D == "decay decoupled" else wd) * theta
             mu = 0.0 if D == "no momentum" else o["momentum"]
@@ -528,6 +548,7 @@ class Plain:
         b1, b2 = (o["beta2"], o["beta1"]) if D == "betas swapped" else (o["beta1"], o["beta2"])
 
         def step(k: int, theta: Any, at: At) -> Any:
+            o = self.at_step(case, k)
             g = at.g() + (o["weight_decay"] * theta if D == "decay coupled" else 0)
             m["m"], m["v"] = b1 * m["m"] + (1 - b1) * g, b2 * m["v"] + (1 - b2) * g**2
             c1, c2 = 1 - b1 ** (k + 1), 1 - b2 ** (k + 1)
@@ -545,9 +566,10 @@ class Plain:
         return self.collect(case, step)
 
     def sophia(self, case: Any) -> Any:
-        o, D, m = case.optimizer, self.defect, {"m": 0.0, "h": 0.0}
+        D, m = self.defect, {"m": 0.0, "h": 0.0}
 
         def step(k: int, theta: Any, at: At) -> Any:
+            o = self.at_step(case, k)
             b1, b2 = (o["beta2"], o["beta1"]) if D == "betas swapped" else (o["beta1"], o["beta2"])
             m["m"] = b1 * m["m"] + (1 - b1) * at.g()
             if k % (1 if D == "refresh ignored" else o["refresh"]) == 0 and not (
@@ -574,50 +596,77 @@ class Plain:
         return self.collect(case, step)
 
     def kalman(self, case: Any) -> Any:
-        o, D = case.optimizer, self.defect
-        theta, P = self.start(case), None
-        n = len(theta)
-        eye = np.eye(n, dtype=theta.dtype)
-        p0 = 1 / o["prior_variance"] if D == "prior inverted" else o["prior_variance"]
-        P = p0 * eye
+        D, theta = self.defect, self.start(case)
+        eye = np.eye(len(theta), dtype=theta.dtype)
+        p0 = case.optimizer["prior_variance"]
+        P, W = (1 / p0 if D == "prior inverted" else p0) * eye, np.zeros((len(theta), 0), dtype=theta.dtype)
         deltas, path = [], []
         for k in range(case.steps):
+            o = self.at_step(case, k)
             phi, q = o["forgetting"], 0.0 if D == "process noise dropped" else o["process_noise"]
             if D == "forgetting on the wrong side":
-                P = P * phi
+                P, W = P * phi, W / phi**0.5
             elif D not in ("no forgetting", "forgetting after"):
-                P = P / phi
+                P, W = P / phi, W * phi**0.5
             if D != "process noise late":
                 P = P + q * eye
             begin = theta
             for _ in range(2 if D == "observed twice" else 1):
-                at = self.views(case, k, theta)
-                g, B, N = at.g(), at.B(), at.N
-                rho = 0.0 if D == "rho dropped" else o["rho"]
-                norm2 = float(g @ g) ** (0.5 if D == "norm for its square" else 1)
-                info = (1 if D == "information is a mean" else 2 * N if D == "counted twice" else N) * B.T @ B
-                info = info + (1 if D == "rho without N" else N) * rho * norm2 * eye
-                joint = np.linalg.inv(np.linalg.inv(P) + info)
-                s = (1 if D == "mean gradient in the filter" else 2 * N if D == "counted twice" else N) * g
-                step = -(P if D == "gain before the update" else joint) @ s
-                if o["belief"] == "diagonal" and o["projection"] == "precision":
-                    post = np.diag(1 / (1 / np.diag(P) + np.diag(info)))
-                    step = -(P if D == "gain before the update" else post) @ s
-                elif o["belief"] == "diagonal":
-                    post = np.diag(np.diag(joint))
-                elif o["belief"] == "block_diagonal" or D == "layers separate in the belief":
-                    post, i = 0 * joint, 0
-                    for m in at.net.matrices(theta):
-                        post[i : i + m.size, i : i + m.size] = joint[i : i + m.size, i : i + m.size]
-                        i += m.size
-                else:
-                    post = joint
-                prior, P = P, post
+                prior, columns = P, W
+                if D == "every iteration counts":
+                    for _ in range(o["iterations"]):
+                        P, W, step = self.observe(case, o, k, theta, 0 * theta, P, W, None)
+                        theta = theta + step
+                    continue
+                rounds = 1 if D == "iterations ignored" else o["iterations"]
+                step, norm2 = 0 * theta, None
+                for _ in range(rounds):
+                    norm2 = float(np.sum(self.views(case, k, theta).g() ** 2)) if norm2 is None else norm2
+                    last = step
+                    seen_from = 0 * step if D == "no pull to the prediction" else step
+                    P, W, step = self.observe(case, o, k, theta + last, seen_from, prior, columns, norm2)
+                    step = last + step if D == "no pull to the prediction" else step
                 theta = theta + step
             if D == "process noise late":
                 P = P + q * eye
             if D == "forgetting after":
-                P = P / phi
+                P, W = P / phi, W * phi**0.5
             deltas.append(-(theta - begin) if D == "step sign" else theta - begin)
             path.append(theta)
         return deltas, path, prior if D == "covariance before the update" else P
+
+    def observe(
+        self, case: Any, o: Any, k: int, theta: Any, offset: Any, P: Any, W: Any, norm2: float | None
+    ) -> Any:
+        """The batch linearised at theta, seen from theta - offset: covariance, columns, step from there."""
+        D, at, eye = self.defect, self.views(case, k, theta), np.eye(len(theta), dtype=theta.dtype)
+        g, B, N = at.g(), at.B(), at.N
+        rho = 0.0 if D == "rho dropped" else o["rho"]
+        norm2 = float(g @ g) if norm2 is None else norm2
+        norm2 = norm2**0.5 if D == "norm for its square" else norm2
+        info = (1 if D == "information is a mean" else 2 * N if D == "counted twice" else N) * B.T @ B
+        s = (1 if D == "mean gradient in the filter" else 2 * N if D == "counted twice" else N) * g
+        s = s - info @ offset
+        info = info + (1 if D == "rho without N" else N) * rho * norm2 * eye
+        joint = np.linalg.inv(np.linalg.inv(P) + info)
+        step = -(P if D == "gain before the update" else joint) @ s
+        if o["belief"] == "diagonal" and o["projection"] == "precision":
+            post = np.diag(1 / (1 / np.diag(P) + np.diag(info)))
+            step = -(P if D == "gain before the update" else post) @ s
+        elif o["belief"] == "diagonal":
+            post = np.diag(np.diag(joint))
+        elif o["belief"] == "block_diagonal" or D == "layers separate in the belief":
+            post, i = 0 * joint, 0
+            for m in at.net.matrices(theta):
+                post[i : i + m.size, i : i + m.size] = joint[i : i + m.size, i : i + m.size]
+                i += m.size
+        elif o["belief"] == "low_rank":
+            S = N * B.T @ B + W @ W.T
+            w, V = np.linalg.eigh(S)
+            W = V[:, -o["rank"] :] * np.sqrt(np.maximum(w[-o["rank"] :], 0))
+            left = S - W @ W.T
+            rest = 0 * left if D == "rest of the low rank dropped" else np.diag(np.diag(left))
+            post = np.linalg.inv(np.linalg.inv(P) + info - left + rest)
+        else:
+            post = joint
+        return post, W, step

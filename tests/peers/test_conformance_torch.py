@@ -118,11 +118,12 @@ def test_another_declaration_fails(adapter, changes):
 
 def test_factors_of_the_bias_apart_are_another_approximation(adapter):
     one = adapter("curvlinops_kfac:SeparateBias", "curvlinops")
-    cases = [CASES[i] for i in ("kfac-baseline", "no-bias")]
+    cases = [CASES[i] for i in ("kfac-baseline", "kfac-expected-exact", "no-bias")]
     report = check(one, cases, stages=["hvp", "curvature_product", "damped_solve"])
     wrong = {(c.case, c.stage) for c in report.checks if not c.ok}
-    assert wrong == {("kfac-baseline", stage) for stage in ("curvature_product", "damped_solve")}
-    assert report.diagnosis.status == "none"  # a true name is missing, and no other is given
+    stages = ("curvature_product", "damped_solve")
+    assert wrong == {(case.id, stage) for case in cases[:2] for stage in stages}
+    assert report.diagnosis.causes == (("kfac-bias-apart",),)
 
 
 def by_definition(case):

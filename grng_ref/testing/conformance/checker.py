@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 import numpy as np
 
-from .adapter import STAGE_NAMES, CaseView, ResultFiles, settings_of, submitted
+from ..vectors import Case, load_cases
+from ..vectors.store import DEFAULT_SET, read_manifest
+from .adapter import (
+    STAGE_NAMES,
+    CaseView,
+    check_expected_failures,
+    check_names,
+    offers,
+    on_host,
+    settings_of,
+    shaped,
+    submitted,
+)
 from .conventions import declared_knobs
+from .diagnosis import NOT_SOUGHT, with_declarations
 from .diagnosis import diagnose as find_cause
-from .report import Check, Report
+from .layouts import PARAMETER_AXES, parameter
+from .names import unknown
+from .replay import Replay
+from .report import Check, Diagnosis, Report
+from .results import ResultFiles
 from .verdicts import (
     BACKWARD,
     UNDECIDABLE,
@@ -26,6 +45,8 @@ from .verdicts import (
 from .view import NotApplicable
 
 PICTURE = 70  # rows of the largest matrix whose errors are kept
+_SINGLE = 1e-3  # a relative error below it may be that of a float32 inside
+_PACKAGE = Path(__file__).parents[2]
 
 
 @dataclass
@@ -36,12 +57,14 @@ class Submission:
     stage: str
     raw: tuple[Any, ...]
     passed: bool
+    excused: bool  #: expected to fail, and failed
 
 
 def check(
     adapter: Any,
     cases: Iterable[Any] | None = None,
     *,
+    only: Iterable[str] | None = None,
     stages: Iterable[str] | None = None,
     diagnose: bool = True,
     name: str | None = None,
@@ -55,6 +78,8 @@ def check(
         ``dtype``, ``conventions`` and ``expected_failures`` are optional. Or a `ResultFiles`.
     cases : iterable of Case, optional
         The shipped ones unless given.
+    only : iterable of str, optional
+        Ids: only these of the cases.
     stages : iterable of str, optional
         Only these.
     diagnose : bool
@@ -66,40 +91,50 @@ def check(
 
     Raises
     ------
+    TypeError
+        Cases that are none.
     ValueError
-        An unknown stage, convention or dtype.
+        An unknown case, stage, convention or dtype; a name of the adapter, of its expected failures, or in
+        result files, that is nearly a known one or means nothing.
+    BackendError
+        The adapter's library is not installed.
     """
-    if cases is None:
-        from ..vectors import load_cases
-
-        cases = load_cases()
-    cases = tuple(cases)
+    if isinstance(adapter, type):
+        raise ValueError(f"adapter must be an object, got the class {adapter.__name__}: call it")
+    cases = tuple(load_cases() if cases is None else cases)
+    for case in cases:
+        if not isinstance(case, Case):
+            raise TypeError(f"cases must be test vectors (ids go into only=), got {type(case).__name__}")
+    chosen = _selected(cases, only)
     wanted = tuple(stages) if stages is not None else STAGE_NAMES
-    unknown = [stage for stage in wanted if stage not in STAGE_NAMES]
-    if unknown:
-        raise ValueError(f"stages must be among {', '.join(STAGE_NAMES)}, got {', '.join(unknown)}")
+    for stage in wanted:
+        if stage not in STAGE_NAMES:
+            raise ValueError(unknown("stages has", stage, STAGE_NAMES))
     library, dtype, conventions, expected_failures = settings_of(adapter)
     knobs = declared_knobs(conventions)
+    files = isinstance(adapter, ResultFiles)
+    remarks = _check_words(adapter, cases, expected_failures)
     cache: dict[Any, Any] = {}
     checks, submissions, planned = [], [], 0
-    for case in cases:
-        offered = [stage for stage in case.stages if stage in wanted and _offers(adapter, stage)]
+    for case in chosen:
+        offered = [stage for stage in case.stages if stage in wanted and (files or offers(adapter, stage))]
         planned += len(offered)
         skip = "float64-only" in case.flags and dtype == "float32"
         for stage in offered:
             if skip:
-                checks.append(
-                    Check(case.id, stage, "skipped", "float32 cannot hold the numbers of this case")
-                )
+                words = "float32 cannot hold the numbers of this case"
+                checks.append(Check(case.id, stage, "skipped", words))
                 continue
-            # a view a stage: what one method does in place, the next one does not see
-            view = None if isinstance(adapter, ResultFiles) else CaseView(case, library, dtype)
-            found, sent = _one(adapter, case, view, stage, dtype, knobs, cache)
+            found, sent = _one(adapter, case, stage, library, dtype, knobs, cache)
             reason = expected_failures.get(f"{case.id}/{stage}", expected_failures.get(stage))
             checks.append(replace(found, expected_failure=reason))
             if sent is not None:
-                submissions.append(Submission(case, stage, sent, found.verdict != "wrong"))
-    cause, conventional = find_cause(submissions if diagnose else [], dtype, knobs, cache)
+                passed = found.verdict != "wrong"
+                submissions.append(Submission(case, stage, sent, passed, not passed and reason is not None))
+    cause, conventional = NOT_SOUGHT, frozenset[tuple[str, str]]()
+    if diagnose:
+        cause, conventional = find_cause(_to_explain(submissions), dtype, knobs, cache)
+        cause = _with_silent(with_declarations(cause, conventions), checks)
     checks = [_relabelled(one, cause, conventional) for one in checks]
     return Report(
         name or str(getattr(adapter, "name", type(adapter).__name__)),
@@ -109,6 +144,47 @@ def check(
         planned,
         tuple(checks),
         cause,
+        remarks,
+    )
+
+
+def _selected(cases: tuple[Any, ...], only: Iterable[str] | None) -> tuple[Any, ...]:
+    if only is None:
+        return cases
+    only, ids = tuple(only), [case.id for case in cases]
+    for name in only:
+        if name not in ids:
+            raise ValueError(unknown("cases has", name, ids))
+    return tuple(case for case in cases if case.id in only)
+
+
+def _check_words(
+    adapter: Any, cases: tuple[Any, ...], expected_failures: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Names that would be passed over in silence are refused; what is to be remarked on the others."""
+    files = isinstance(adapter, ResultFiles)
+    if files or expected_failures:
+        known = sorted({c.id for c in cases} | {c["id"] for c in read_manifest(DEFAULT_SET)["cases"]})
+        check_expected_failures(expected_failures, cases, known)
+        if files:
+            adapter.check_files(known)
+    return () if files else check_names(adapter)
+
+
+def _to_explain(submissions: list[Submission]) -> list[Submission]:
+    """All; without the expected failures where others failed, since one cause need not be the other's."""
+    new = any(not one.passed and not one.excused for one in submissions)
+    return [one for one in submissions if not (new and one.excused)]
+
+
+def _with_silent(cause: Diagnosis, checks: Iterable[Check]) -> Diagnosis:
+    """Nothing is right about results that could not be compared."""
+    silent = [one for one in checks if one.verdict == "wrong" and one.error is None]
+    if cause.status != "nothing to explain" or not silent:
+        return cause
+    where = f"{silent[0].stage} of case {silent[0].case}: {silent[0].reason}"
+    return Diagnosis(
+        "none", f"{len(silent)} checks have no numbers to compare, so there is no cause to find ({where})"
     )
 
 
@@ -116,25 +192,17 @@ def _relabelled(one: Check, cause: Any, conventional: frozenset[tuple[str, str]]
     """A wrong stage that is equal to the reference under the named convention is said to be so."""
     if one.verdict != "wrong" or (one.case, one.stage) not in conventional:
         return one
-    reason = f"not declared: {cause.sentence}"
+    reason = f"not declared: {cause.said[0] if len(cause.said) == 1 else 'see the cause'}"
     return replace(one, verdict="right under another convention", declared=False, reason=reason)
 
 
-def _offers(adapter: Any, stage: str) -> bool:
-    return isinstance(adapter, ResultFiles) or callable(getattr(adapter, stage, None))
-
-
 def _one(
-    adapter: Any, case: Any, view: Any, stage: str, dtype: str, knobs: Any, cache: Any
+    adapter: Any, case: Any, stage: str, library: str, dtype: str, knobs: Any, cache: Any
 ) -> tuple[Check, Any]:
-    try:
-        raw = submitted(adapter, case, view, stage)
-    except NotImplementedError as error:
-        return Check(case.id, stage, "skipped", str(error) or "not implemented for this case"), None
-    except Exception as error:  # noqa: BLE001  a foreign program's failure is a finding, whatever it is
-        return Check(case.id, stage, "wrong", f"raised {type(error).__name__}: {error}"), None
-    if raw is None:
-        return Check(case.id, stage, "skipped", "no result for this case"), None
+    """The check of one stage, and what was submitted, where that can be compared."""
+    raw = _results(adapter, case, stage, library, dtype, knobs)
+    if isinstance(raw, Check):
+        return raw, None
     try:
         expected = expected_arrays(case, stage, knobs)
     except NotApplicable:
@@ -142,47 +210,96 @@ def _one(
     try:
         got = comparable(stage, raw, case.x.shape[0])
     except (ValueError, IndexError):
-        got = raw
-    shapes = [g.shape for g in got], [e.shape for e in expected]
-    if shapes[0] != shapes[1]:
-        return Check(case.id, stage, "wrong", f"shapes {shapes[0]}, expected {shapes[1]}"), raw
+        got = ()
+    if [g.shape for g in got] != [e.shape for e in expected]:
+        sent, needed = (", ".join(str(a.shape) for a in b) for b in (raw, Replay(case, knobs).stage(stage)))
+        return Check(case.id, stage, "wrong", f"has shape {sent}, expected {needed}"), raw
     s = sensitivity(case, stage, dtype, knobs, cache)
     if s is None:
         return Check(case.id, stage, "skipped", "no tolerance could be derived for this case"), None
-    found = []
+    return _judged(case, stage, got, expected, s, dtype, knobs), raw
+
+
+def _results(
+    adapter: Any, case: Any, stage: str, library: str, dtype: str, knobs: Any
+) -> tuple[Any, ...] | Check:
+    """The arrays; or the check that is all there is where there are none."""
+    files = isinstance(adapter, ResultFiles)
+    # a view a stage: what one method does in place, the next one does not see
+    source: Any = adapter.stage(case, stage) if files else CaseView(case, library, dtype)
+    try:
+        if files:
+            raw = None if source is None else tuple(shaped(stage, on_host(array)) for array in source)
+        else:
+            raw = submitted(adapter, case, source, stage, knobs.get("layout"))
+    except NotImplementedError as error:
+        return Check(case.id, stage, "skipped", str(error) or "not implemented for this case")
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a foreign program's failure is a finding
+        reason = f"raised {type(error).__name__}: {error}{_place(error)}"
+        return Check(case.id, stage, "wrong", reason)
+    return Check(case.id, stage, "skipped", "no result for this case") if raw is None else raw
+
+
+def _place(error: BaseException) -> str:
+    """The line of the user's code that raised; empty where it is none of the user's."""
+    frames = [f for f in extract_tb(error.__traceback__) if not Path(f.filename).is_relative_to(_PACKAGE)]
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+
+
+def _judged(case: Any, stage: str, got: Any, expected: Any, s: Any, dtype: str, knobs: Any) -> Check:
+    """The verdict on arrays of the right shapes."""
+    found, limits = [], []
     for index, (g, e) in enumerate(zip(got, expected, strict=True)):
-        limit = tolerances(stage, e, s[index], dtype, radius_of(case, stage, index, e))
-        found.append((compare(g, e, limit), index))
+        limits.append(tolerances(stage, e, s[index], dtype, radius_of(case, stage, index, e)))
+        found.append((compare(g, e, limits[-1]), index))
     worst, index = max(found, key=lambda pair: pair[0].excess)
-    detectable = max(one.detectable for one, _ in found)
     values: dict[str, Any] = {
         "error": worst.error,
         "excess": worst.excess,
-        "detectable": detectable,
+        "detectable": max(one.detectable for one, _ in found),
         "array": index,
         "entry": worst.entry,
+        "parameters": _parameters(case, stage, worst.entry, knobs.get("layout")),
         "got": worst.got,
         "expected": worst.expected,
     }
+    other = _changes(case, stage, expected, knobs)
+    fine = ("right under another convention", "declared") if other else ("right", "")
     if worst.excess > 1.0:
-        quality = solve_quality(case, stage, got[0], expected[0], dtype) if not knobs else None
+        quality = solve_quality(case, stage, got[0], expected[0], dtype, knobs)
         if quality is None or not (quality.backward or quality.inverse):
-            reason, errors = (
-                f"differs by {worst.excess:.3g} tolerances",
-                _picture(got[index], expected[index]),
-            )
-            return Check(case.id, stage, "wrong", reason, errors=errors, **values), raw
+            picture = _picture(got[index], expected[index], limits[index])
+            return Check(case.id, stage, "wrong", _how_wrong(worst, got, dtype), errors=picture, **values)
         reason = f"scaled residual {quality.residual:.3g}, a backward stable solve has <= {BACKWARD:g}"
         if not quality.backward:
-            return Check(case.id, stage, "accurate, not backward stable", reason, **values), raw
-        values["detectable"] = detectable = max(detectable, quality.detectable)
-        if detectable <= UNDECIDABLE:
-            return Check(case.id, stage, "right", f"backward stable: {reason}", **values), raw
-    if detectable > UNDECIDABLE:
-        reason = f"undecidable in {dtype}: smallest detectable defect {detectable:.2g}"
-        return Check(case.id, stage, "undecidable", reason, **values), raw
-    verdict = "right under another convention" if _changes(case, stage, expected, knobs) else "right"
-    return Check(case.id, stage, verdict, "declared" if knobs and verdict != "right" else "", **values), raw
+            return Check(case.id, stage, "accurate, not backward stable", reason, **values)
+        values["detectable"] = max(values["detectable"], quality.detectable)
+        fine = fine[0], f"backward stable: {reason}"
+    if values["detectable"] > UNDECIDABLE:
+        reason = f"undecidable in {dtype}: smallest detectable defect {values['detectable']:.2g}"
+        return Check(case.id, stage, "undecidable", reason, **values)
+    return Check(case.id, stage, *fine, **values)
+
+
+def _parameters(case: Any, stage: str, entry: tuple[int, ...] | None, layout: str | None) -> str:
+    """Which parameters an entry is of; rows are compared as products, so the axes are the last ones."""
+    if entry is None or stage not in PARAMETER_AXES:
+        return ""
+    axes = len(entry) - 1, len(entry) - 2
+    found = axes[: 2 if stage in ("fisher", "belief_covariance", "score_rows") else 1][::-1]
+    return " by ".join(parameter(case.problem(), entry[axis], layout) for axis in found)
+
+
+def _how_wrong(worst: Any, got: Any, dtype: str) -> str:
+    bad, size = sum(int(np.sum(~np.isfinite(a))) for a in got), sum(a.size for a in got)
+    if bad:
+        return f"{bad} of {size} numbers are NaN or infinite"
+    reason = f"differs by {worst.excess:.3g} tolerances"
+    with np.errstate(over="ignore"):
+        single = all(np.array_equal(a, a.astype(np.float32)) for a in got)
+    if dtype == "float64" and worst.error < _SINGLE and single:
+        return f"{reason}; every number is a float32 one, and the declared dtype is float64"
+    return reason
 
 
 def _changes(case: Any, stage: str, expected: Any, knobs: Any) -> bool:
@@ -195,12 +312,13 @@ def _changes(case: Any, stage: str, expected: Any, knobs: Any) -> bool:
     )
 
 
-def _picture(got: Any, expected: Any) -> Any:
+def _picture(got: Any, expected: Any, limit: Any) -> Any:
+    """Relative errors beyond the tolerance; 0 within it."""
     if got.ndim != 2 or got.shape[0] > PICTURE or got.shape[1] > PICTURE:
         return None
     scale = float(np.max(np.abs(expected))) or 1.0
-    difference = np.nan_to_num((got - expected) / scale, posinf=1e300, neginf=-1e300)
-    return [[float(f"{value:.3g}") for value in row] for row in difference]
+    difference = np.where(np.abs(got - expected) <= limit, 0.0, (got - expected) / scale)
+    return [[float(f"{value:.3g}") if np.isfinite(value) else None for value in row] for row in difference]
 
 
 def parametrize_with_vectors(
@@ -212,10 +330,6 @@ def parametrize_with_vectors(
     """
     import pytest
 
-    if cases is None:
-        from ..vectors import load_cases
-
-        cases = load_cases()
     report = check(adapter, cases, stages=stages, diagnose=False)
     if report.run == 0:
         raise ValueError(

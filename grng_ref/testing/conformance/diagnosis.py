@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from .hypotheses import HYPOTHESES, Hypothesis
+from .conventions import declaration
+from .hypotheses import BY_ID, HYPOTHESES, Hypothesis
+from .knobs import combined, scoped
 from .replay import Replay
 from .report import Diagnosis
 from .verdicts import comparable, compare, expected_arrays, radius_of, sensitivity, tolerances
@@ -17,6 +20,7 @@ from .view import NotApplicable
 
 _NEAR = 1e-2  # a relative difference beyond it is no matter of roundings; below it the tolerance decides
 _TRIALS = 3  # failing cases on which every hypothesis is tried, before the survivors meet all cases
+NOT_SOUGHT = Diagnosis("nothing to explain", "no cause was sought")
 _PARTIAL = 8  # smallest failing cases of a stage on which it is explained by itself
 
 
@@ -43,15 +47,15 @@ class Cause:
 
     def knobs(self, declared: Mapping[str, Any]) -> dict[str, Any] | None:
         """The changes together; None where two set the same thing."""
-        merged = dict(declared)
-        seen: set[str] = set()
-        for part in self.parts:
-            own = {k: v for k, v in part.knobs.items() if k != "only"}
-            if seen & set(own):
-                return None
-            seen |= set(own)
-            merged |= part.knobs
-        return merged
+        own = [scoped(part.knobs) for part in self.parts]
+        if len(set().union(*own)) < sum(map(len, own)):
+            return None
+        return combined(declared, *own)
+
+
+def _sizes(case: Any) -> tuple[int, int]:
+    """N and K."""
+    return case.x.shape[0], case.network["sizes"][-1]
 
 
 def _size(one: Any) -> int:
@@ -72,6 +76,7 @@ class _Judge:
         self._plain: dict[tuple[str, str], Any] = {}
         ids = dict.fromkeys(one.case.id for one in submissions if not one.passed)
         self.failing = sorted(ids, key=lambda name: _size(self.by_case[name][0]))
+        self.failing_cases = [self.by_case[name][0].case for name in self.failing]
         self._replays: dict[tuple[str, tuple[str, ...]], Replay] = {}
 
     def _replay(self, case: Any, cause: Cause, knobs: Any) -> Replay:
@@ -167,13 +172,31 @@ def diagnose(
         scores.append((score, cause))
     fits, rest = _survivors(judge, scores, trials)
     if not fits:
-        pairs = _pairs(judge, trials[0])
+        pairs = _pairs(judge, trials)
         fits, more = _survivors(judge, pairs, trials)
         rest += more
     if fits:
+        fits += [(score, one) for score, cause in fits for one in _constants(cause, judge.failing_cases)]
         return _named(fits, rest), _conventional(judge, [cause for _, cause in fits], failing)
     precision = _precision(failing, submissions, dtype, declared, cache)
     return precision or _unexplained(judge, failing, rest), frozenset()
+
+
+def with_declarations(found: Diagnosis, conventions: Mapping[str, str]) -> Diagnosis:
+    """The diagnosis with what an adapter would have to declare, for each cause that is a convention."""
+    causes = [[BY_ID.get(name) for name in cause] for cause in found.causes]
+    declare = tuple(
+        declaration([part.knobs for part in parts if part is not None], conventions) if all(parts) else None
+        for parts in causes
+    )
+    return replace(found, declare=declare)
+
+
+def _constants(cause: Cause, cases: Sequence[Any]) -> list[Cause]:
+    """The cause with constants, where these cases do not tell them from its factors of N and K."""
+    sizes = {_sizes(case) for case in cases}
+    parts = tuple(part.with_constant(sizes) or part for part in cause.parts)
+    return [Cause(parts)] if parts != cause.parts else []
 
 
 def _conventional(judge: _Judge, fits: Sequence[Cause], failing: Sequence[Any]) -> frozenset[tuple[str, str]]:
@@ -200,24 +223,23 @@ def _survivors(
     return fits, rest
 
 
-def _pairs(judge: _Judge, items: Sequence[Any]) -> list[tuple[float, Cause]]:
-    """Pairs of changes that touch a failing stage and no passing one, tried on one case."""
-    case, active = items[0].case, []
-    failing = [item for item in items if not item.passed]
-    passing = [item for item in items if item.passed]
+def _pairs(judge: _Judge, trials: Sequence[Sequence[Any]]) -> list[tuple[float, Cause]]:
+    """Pairs of changes that touch a failing stage of a trial case and no passing one, tried on the first."""
+    failing = [[item for item in items if not item.passed] for items in trials]
+    passing = [[item for item in items if item.passed] for items in trials]
+    active = []
     for hypothesis in HYPOTHESES:
         cause = Cause((hypothesis,))
-        if passing and judge.excess(cause, passing) > 1.0:
+        if any(items and judge.excess(cause, items) > 1.0 for items in passing):
             continue
-        if _effective(judge, cause, case, failing):
+        if any(_effective(judge, cause, items[0].case, items) for items in failing):
             active.append(hypothesis)
-    first = failing[:1]
     found = []
     for two in combinations(active, 2):
         cause = Cause(two)
-        if cause.knobs(judge.declared) is None or judge.excess(cause, first) > 1.0:
+        if cause.knobs(judge.declared) is None or judge.excess(cause, failing[0][:1]) > 1.0:
             continue
-        found.append((judge.excess(cause, items), cause))
+        found.append((judge.excess(cause, trials[0]), cause))
     return found
 
 
@@ -240,30 +262,31 @@ def _effective(judge: _Judge, cause: Cause, case: Any, items: Sequence[Any]) -> 
 def _named(fits: list[tuple[float, Cause]], rest: list[tuple[float, Cause]]) -> Diagnosis:
     fits.sort(key=lambda pair: pair[0])
     finite = sorted((pair for pair in rest if np.isfinite(pair[0])), key=lambda pair: pair[0])
-    score, best = fits[0]
+    score, _ = fits[0]
     evidence = f"after this correction the largest difference is {score:.2g} tolerances"
-    beside = ""
     if finite:
-        beside = f"; the next best, {' + '.join(finite[0][1].ids)}, leaves {finite[0][0]:.2g}"
-    if len(fits) == 1:
-        sentence, status = f"{best.sentence} ({evidence}{beside})", "named"
-    else:
-        listed = " | ".join(cause.sentence for _, cause in fits)
-        sentence, status = (
-            f"one of {len(fits)} that these data cannot tell apart: {listed} ({evidence}{beside})",
-            "set",
-        )
+        evidence += f"; the next best, {' + '.join(finite[0][1].ids)}, leaves {finite[0][0]:.2g}"
+    said = tuple(cause.sentence for _, cause in fits)
     return Diagnosis(
-        status,
-        sentence,
+        "named" if len(fits) == 1 else "set",
+        f"{_together(said)} ({evidence})",
         tuple(cause.ids for _, cause in fits),
         score,
         " + ".join(finite[0][1].ids) if finite else None,
         finite[0][0] if finite else None,
         convention=all(cause.convention for _, cause in fits),
+        said=said,
+        evidence=evidence,
     )
 
 
+def _together(said: tuple[str, ...]) -> str:
+    if len(said) == 1:
+        return said[0]
+    return f"one of {len(said)} that these data cannot tell apart: {' | '.join(said)}"
+
+
+_EVERYWHERE = 0.5  # roundings hit nearly every entry; a defect of one block does not
 _PRECISIONS = (("float32", 2.0**-23), ("TF32", 2.0**-10), ("bfloat16", 2.0**-7))
 
 
@@ -274,7 +297,7 @@ def _precision(failing: Any, submissions: Any, dtype: str, declared: Any, cache:
     ):  # a lower precision shows in nearly every product, not in one solve
         return None
     own = float(np.finfo(dtype).eps)
-    ratios, representable = [], []
+    ratios, spread, representable = [], [], []
     for item in failing:
         s = sensitivity(item.case, item.stage, dtype, declared, cache)
         if s is None:
@@ -290,35 +313,56 @@ def _precision(failing: Any, submissions: Any, dtype: str, declared: Any, cache:
                 return None
             if away > 0.0:  # inputs that a lower precision holds exactly say nothing
                 ratios.append(away / width)
+                spread.append(float(np.mean(np.abs(g - e) > 64.0 * own * one)))
         with np.errstate(over="ignore"):
             representable += [bool(np.all(r.astype(np.float32) == r)) for r in item.raw]
     for name, eps in _PRECISIONS:
         if eps <= 4.0 * own:
             continue
         typical = float(np.median(ratios))
-        if len(ratios) >= 5 and max(ratios) <= 64.0 * eps and eps / 64.0 <= typical <= 8.0 * eps:
-            stored = name == "float32" and all(representable)
+        sized = max(ratios) <= 64.0 * eps and eps / 64.0 <= typical <= 8.0 * eps
+        if len(ratios) >= 5 and sized and np.median(spread) >= _EVERYWHERE:
             size = f"the errors are {typical / eps:.2g} roundings of {name}"
-            precision, after = (f"precision-{name.lower()}",), max(ratios) / (64.0 * eps)
-            if stored:
-                words = f"{name} inside: {size}, and every value is a float32 number"
-                return Diagnosis("named", words, (precision,), after)
-            # the size alone does not tell roundings from other small errors
-            words = f"one of 2 that these data cannot tell apart: {name} inside | a finite difference; {size}"
-            return Diagnosis("set", words, (precision, ("finite-difference",)), after)
+            stored = name == "float32" and all(representable)
+            evidence = f"{size}, and every value is a float32 number" if stored else size
+            found = {f"precision-{name.lower()}": f"{name} inside"}
+            if not stored:  # the size alone does not tell roundings from other small errors
+                found["finite-difference"] = "a finite difference"
+                found["small-error"] = "another error of that size, which is not in the table"
+            said = tuple(found.values())
+            return Diagnosis(
+                "named" if stored else "set",
+                f"{_together(said)} ({evidence})",
+                tuple((one,) for one in found),
+                max(ratios) / (64.0 * eps),
+                said=said,
+                evidence=evidence,
+            )
     return None
+
+
+def _varied(items: Iterable[Any]) -> list[Any]:
+    """The smallest first, but all sizes (N, K) before one of them again."""
+    seen: Counter[tuple[int, int]] = Counter()
+    placed = []
+    for one in sorted(items, key=_size):
+        size = _sizes(one.case)
+        placed.append((seen[size], one))
+        seen[size] += 1
+    return [one for _, one in sorted(placed, key=lambda pair: pair[0])]
 
 
 def _unexplained(judge: _Judge, failing: Sequence[Any], rest: Any) -> Diagnosis:
     """None fits everything; what explains single stages by itself is said as such."""
     partial = []
     for stage in dict.fromkeys(one.stage for one in failing):
-        every = sorted((one for one in failing if one.stage == stage), key=_size)
+        every = _varied(one for one in failing if one.stage == stage)
         alone = [Cause((h,)) for h in HYPOTHESES]
         for one in every[:_PARTIAL]:
             alone = [cause for cause in alone if judge.excess(cause, [one]) <= 1.0]
+        alone += [one for c in alone for one in _constants(c, [e.case for e in every[:_PARTIAL]])]
         if alone:
-            where = "" if len(every) <= _PARTIAL else f" (in the {_PARTIAL} smallest of {len(every)} cases)"
+            where = "" if len(every) <= _PARTIAL else f" (in {_PARTIAL} of {len(every)} cases)"
             partial.append(f"{stage} alone{where}: " + " | ".join(cause.sentence for cause in alone))
     finite = sorted((pair for pair in rest if np.isfinite(pair[0])), key=lambda pair: pair[0])
     nearest = f"; the nearest is {' + '.join(finite[0][1].ids)}" if finite else ""

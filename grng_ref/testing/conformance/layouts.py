@@ -51,6 +51,19 @@ def places(problem: Problem, layout: str) -> Any:
     return np.concatenate([np.asarray(part).ravel() for part in parts]).astype(int)
 
 
+def parameter(problem: Problem, index: int, layout: str | None) -> str:
+    """Which parameter an entry of a flat vector is: ``layer 1 W[0, 2]``."""
+    index = index if layout is None else int(places(problem, layout)[index])
+    for layer in problem.model.trainable:
+        rows, columns = problem.model.shapes[layer]
+        if index < rows * columns:
+            row, column = divmod(index, columns)
+            last = problem.model.bias and column == columns - 1
+            return f"layer {layer} " + (f"b[{row}]" if last else f"W[{row}, {column}]")
+        index -= rows * columns
+    raise ValueError("index must be that of a parameter")
+
+
 def reordered(problem: Problem, theta: Any, layout: str) -> Any:
     """What a reader of that layout takes theta for, in our order."""
     where = places(problem, layout)

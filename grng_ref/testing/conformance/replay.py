@@ -12,22 +12,23 @@ from typing import Any
 import numpy as np
 
 from ...arrays import NumericalError
-from . import kalman, layouts, steps
+from . import kalman, layouts, solves, steps
+from .knobs import Knobs, resolved
 from .noise import Noise, Silence
-from .view import SCALES, Knobs, NotApplicable, View, perturbed
+from .view import SCALES, NotApplicable, View, perturbed
 
 NATURAL = ("ngd", "ring", "reng", "kfac")
+UNFACTORED = ("full", "block_diagonal", "diagonal", "unitwise")  # structures without two factors to damp
 
 
 class Replay:
     """The stages of a case under a mapping of changes (`Knobs`)."""
 
     def __init__(self, case: Any, knobs: Knobs | None = None, noise: Noise | None = None) -> None:
-        self.case, self.knobs, self.noise = case, dict(knobs or {}), noise or Silence()
-        self.original = case.problem()
-        only = self.knobs.pop("only", None)
-        if only is not None and type(self.original.likelihood).__name__ != only:
-            self.knobs = {}
+        self.case, self.noise, self.original = case, noise or Silence(), case.problem()
+        self.knobs = resolved(knobs or {}, type(self.original.likelihood).__name__)
+        self.structure = "kfac" if case.optimizer["name"] == "kfac" else case.curvature["structure"]
+        _leave_out_place(self.knobs, self.structure, damping_kind(case))
         self.problem = perturbed(self.original, self.knobs, self.noise)
         self.theta = np.asarray(case.theta, dtype=np.float64)
         if "read_layout" in self.knobs:
@@ -39,8 +40,7 @@ class Replay:
         samples = batch.samples if batch.samples is not None else self.case.samples
         curvature = self.case.curvature
         data = (theta, np.asarray(batch.x, dtype=np.float64), _labels(batch.y), _labels(samples))
-        structure = "kfac" if self.case.optimizer["name"] == "kfac" else curvature["structure"]
-        return View(self.problem, curvature["kind"], structure, self.knobs, self.noise, data)
+        return View(self.problem, curvature["kind"], self.structure, self.knobs, self.noise, data)
 
     @cached_property
     def first(self) -> View:
@@ -120,11 +120,9 @@ class Replay:
     def _damped_solve(self) -> Any:
         view, settings = self.first, self.case.optimizer
         C = view.factors if view.structure == "kfac" else view.dense
-        kind = settings.get("damping_kind") or "exact"
-        if settings["name"] == "kfac" or view.structure == "tridiagonal_kfac":
-            kind = "factored"
-        a = steps.damping_of(settings["damping"], self.knobs, view)
-        return (steps.damped_solve(view, C, self.v, a, kind, self.knobs, self.noise),)
+        kind = "factored" if view.structure == "tridiagonal_kfac" else damping_kind(self.case)
+        a = solves.damping_of(settings["damping"], self.knobs, view)
+        return (solves.damped_solve(view, C, self.v, a, kind, self.knobs, self.noise),)
 
     def _hvp(self) -> Any:
         return (self.first.hvp(self.v),)
@@ -143,6 +141,20 @@ class Replay:
 
     def _belief_covariance(self) -> Any:
         return (self.path[1],)
+
+
+def damping_kind(case: Any) -> str:
+    """Where the case puts its damping: on the product (``exact``) or on the factors."""
+    if case.optimizer["name"] == "kfac" or case.curvature["structure"] == "tridiagonal_kfac":
+        return "factored"
+    return case.optimizer.get("damping_kind") or "exact"
+
+
+def _leave_out_place(knobs: dict[str, Any], structure: str, kind: str) -> None:
+    """Without two factors a damping has one place; what is said of others does not concern the case."""
+    place = knobs.get("damping_place")
+    if place == kind or (place != "multiplicative" and knobs.get("structure", structure) in UNFACTORED):
+        knobs.pop("damping_place", None)
 
 
 def _labels(y: Any) -> Any:

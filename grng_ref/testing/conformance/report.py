@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
-FORMAT = "1.0"
+FORMAT = "1.1"
 FINE = ("right", "right under another convention", "accurate, not backward stable", "undecidable")
 
 
@@ -24,10 +24,11 @@ class Check:
     detectable: float | None = None
     array: int | None = None  #: which array of the stage (a layer)
     entry: tuple[int, ...] | None = None
+    parameters: str = ""  #: which parameters the entry is of, for a stage with an axis of parameters
     got: float | None = None
     expected: float | None = None
     expected_failure: str | None = None  #: the reason in the user's file
-    errors: Any = None  #: signed relative errors of a small matrix, for the picture
+    errors: Any = None  #: signed relative errors of a small matrix, for the picture; None where not finite
 
     @property
     def ok(self) -> bool:
@@ -54,6 +55,11 @@ class Diagnosis:
     next_residual: float | None = None
     partial: tuple[str, ...] = ()  #: stages that one cause explains by itself, where none explains all
     convention: bool = False
+    said: tuple[str, ...] = ()  #: each cause in words
+    evidence: str = ""
+    declare: tuple[
+        dict[str, str] | None, ...
+    ] = ()  #: for each cause the ``conventions`` that would declare it
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,7 @@ class Report:
     planned: int
     checks: tuple[Check, ...]
     diagnosis: Diagnosis
+    remarks: tuple[str, ...] = ()  #: on the adapter's names
 
     @property
     def run(self) -> int:
@@ -87,7 +94,7 @@ class Report:
             "run": self.run,
             "skipped": verdicts.pop("skipped", 0),
             "expected failures": sum(check.ok for check in marked),
-            "unexpected passes": sum(not check.ok for check in marked),
+            "unexpected passes": len(self.unexpected),
             **dict(verdicts),
         }
 
@@ -98,12 +105,17 @@ class Report:
         return decided and all(check.ok for check in self.checks)
 
     @property
+    def unexpected(self) -> tuple[Check, ...]:
+        """The checks that were expected to fail and pass."""
+        return tuple(check for check in self.checks if check.expected_failure is not None and not check.ok)
+
+    @property
     def first(self) -> Check | None:
         """The first diverging check: the earliest stage, then the earliest case."""
         from ..vectors.stages import STAGES
 
         order = {stage.name: index for index, stage in enumerate(STAGES)}
-        wrong = [check for check in self.checks if not check.ok and check.verdict not in ("skipped",)]
+        wrong = [check for check in self.checks if not check.ok and check.expected_failure is None]
         return min(wrong, key=lambda check: order[check.stage]) if wrong else None
 
     def to_dict(self) -> dict[str, Any]:
@@ -117,6 +129,8 @@ class Report:
             "ok": self.ok,
             "counts": self.counts,
             "first": asdict(self.first) if self.first else None,
+            "unexpected passes": [f"{check.case}/{check.stage}" for check in self.unexpected],
+            "remarks": list(self.remarks),
             "diagnosis": asdict(self.diagnosis),
             "checks": [asdict(check) for check in self.checks],
         }

@@ -8,144 +8,14 @@ from typing import Any
 import numpy as np
 
 from .noise import Noise
+from .solves import Average, damped_solve, damping_of
 from .view import Knobs, NotApplicable, View, block_mask, kronecker_dense
 
-_RANK = 1e-11  # eigenvalues below this share of the largest one are the null space
 
-
-def damping_of(value: float, knobs: Knobs, view: View) -> float:
-    """The constant damping as a change has it."""
-    change = knobs.get("damping")
-    n = view.outputs.shape[0]
-    options = {
-        None: value,
-        "none": 0.0,
-        "twice": 2.0 * value,
-        "squared": value**2,
-        "root": math.sqrt(value),
-        "half": 0.5 * value,
-        "times N": n * value,
-        "over N": value / n,
-    }
-    return options[change]
-
-
-def damped_solve(view: View, C: Any, v: Any, a: float, kind: str, knobs: Knobs, noise: Noise) -> Any:
-    """``(C + a I)^{-1} v``; C a list of factors or a dense matrix."""
-    if isinstance(C, list):
-        how = knobs.get("damping_place", kind)
-        if how == "exact":
-            return _solve_dense(kronecker_dense(C, knobs), v, a, knobs, noise)
-        return _solve_factored(view, C, v, a, how, knobs, noise)
-    if kind == "factored":
-        if "damping_place" in knobs or "null_space" in knobs:
-            raise NotApplicable
-        return np.asarray(view.built.solve(noise.entries(v), damping=a, damping_kind="factored"))
-    if "damping_place" in knobs and knobs["damping_place"] != "multiplicative":
-        raise NotApplicable
-    return _solve_dense(C, v, a, knobs, noise)
-
-
-def _solve_dense(C: Any, v: Any, a: float, knobs: Knobs, noise: Noise) -> Any:
-    n = C.shape[0]
-    added = np.diag(np.diag(C)) * a if knobs.get("damping_place") == "multiplicative" else a * np.eye(n)
-    if knobs.get("null_space") == "dropped" or a == 0.0:
-        return _solve_in_range(C, v, a, noise)
-    return noise.entries(np.linalg.solve(noise.symmetric(C + added), noise.entries(v)))
-
-
-def _solve_in_range(C: Any, v: Any, a: float, noise: Noise) -> Any:
-    """The solve on the range of C alone. Its rank is that of C, before roundings turn the range."""
-    values = np.linalg.eigvalsh(C)
-    kept = values > _RANK * max(values[-1], 1e-300)
-    values, vectors = np.linalg.eigh(noise.symmetric(C))
-    part = vectors[:, kept]
-    return noise.entries(part @ ((part.T @ noise.entries(v)) / (values[kept] + a)))
-
-
-def _solve_factored(view: View, C: Any, v: Any, a: float, how: str, knobs: Knobs, noise: Noise) -> Any:
-    out, start = [], 0
-    for A, G in C:
-        da, dg = A.shape[0], G.shape[0]
-        root = math.sqrt(a)
-        pi = _pi(A, G, how)
-        plus = {
-            "on A": (a, 0.0),
-            "on G": (0.0, a),
-            "no root": (a, a),
-            "pi squared": (pi**2 * root, root / pi**2),
-        }.get(how, (pi * root, root / pi))
-        left, right = noise.symmetric(G + plus[1] * np.eye(dg)), noise.symmetric(A + plus[0] * np.eye(da))
-        size = da * dg
-        V = noise.entries(v[start : start + size].reshape(dg, da))
-        try:
-            if knobs.get("kron") == "AG":
-                X = np.linalg.solve(np.kron(right, left), V.ravel())
-            else:
-                X = np.linalg.solve(left, np.linalg.solve(right, V.T).T)
-        except np.linalg.LinAlgError:
-            raise NotApplicable from None
-        out.append(noise.entries(X.ravel()))
-        start += size
-    return np.concatenate(out)
-
-
-def _pi(A: Any, G: Any, how: str) -> float:
-    top, bottom = np.trace(A) / A.shape[0], np.trace(G) / G.shape[0]
-    if how == "factored without pi" or top <= 0.0 or bottom <= 0.0:
-        return 1.0
-    if how == "pi inverted":
-        return math.sqrt(bottom / top)
-    if how == "pi of traces":
-        return math.sqrt(np.trace(A) / np.trace(G))
-    return math.sqrt(top / bottom)
-
-
-class Average:
-    """The moving average of curvatures over steps, with its bias correction or without."""
-
-    def __init__(self, beta: float | None, refresh: int, knobs: Knobs) -> None:
-        self.beta, self.refresh, self.knobs = beta, refresh, knobs
-        if self.beta is not None and knobs.get("ema") == "weights swapped":
-            self.beta = 1.0 - self.beta
-        if knobs.get("refresh") == "every step":
-            self.refresh = 1
-        self.sum: Any = None
-        self.count = 0
-        self.used: Any = None
-
-    def at(self, step: int, view: View) -> Any:
-        """The curvature that the step uses."""
-        if step % self.refresh != 0 or (self.knobs.get("refresh") == "only first" and step > 0):
-            return self.used
-        new = view.factors if view.structure == "kfac" else view.dense
-        if view.structure not in ("kfac", "full", "block_diagonal", "diagonal", "unitwise") and self.beta:
-            raise NotApplicable
-        self.used = new if self.beta is None or self.knobs.get("ema") == "none" else self._averaged(new)
-        return self.used
-
-    def _averaged(self, new: Any) -> Any:
-        beta, how = float(self.beta or 0.0), self.knobs.get("ema")
-        self.count += 1
-        if self.sum is None:
-            identity = _mapped(lambda M: np.eye(M.shape[0]), new)
-            start = identity if how == "from identity" else _mapped(np.zeros_like, new)
-            self.sum = new if how == "from first" else start
-            if how == "from first":
-                return new
-        self.sum = _mapped(lambda s, c: beta * s + (1.0 - beta) * c, self.sum, new)
-        if how in ("uncorrected", "from identity", "from first"):
-            return self.sum
-        correction = 1.0 - beta**self.count
-        if how == "corrected twice":
-            correction **= 2
-        return _mapped(lambda s: s / correction, self.sum)
-
-
-def _mapped(function: Any, *trees: Any) -> Any:
-    if isinstance(trees[0], list):
-        return [tuple(function(*(t[i][j] for t in trees)) for j in range(2)) for i in range(len(trees[0]))]
-    return function(*trees)
+def settings_at(replay: Any, step: int) -> dict[str, Any]:
+    """The settings of a step; of the first one, where schedules are ignored."""
+    ignored = replay.case.schedules and replay.knobs.get("schedule") == "ignored"
+    return dict(replay.case.settings(0 if ignored else step))
 
 
 def ring_term(view: View, rho: float, knobs: Knobs) -> Any:
@@ -171,9 +41,10 @@ def ring_term(view: View, rho: float, knobs: Knobs) -> Any:
     return options[how] if how in options else options[None]
 
 
-def regularized(view: View, rho: float, knobs: Knobs) -> Any:
+def regularized(view: View, rho: float, knobs: Knobs, hvp: str = "exact") -> Any:
     """``g + rho H g``, or what stands in for it."""
     g, how = view.gradient, knobs.get("rho")
+    product = view.difference() if hvp == "finite_difference" and "hvp" not in knobs else view.hvp(g)
     factor = {
         None: rho,
         "half": 0.5 * rho,
@@ -183,10 +54,10 @@ def regularized(view: View, rho: float, knobs: Knobs) -> Any:
         "dropped": 0.0,
     }
     if how == "norm":  # gradient of the norm instead of half its square
-        return g + rho * view.hvp(g) / max(np.linalg.norm(g), 1e-300)
+        return g + rho * product / max(np.linalg.norm(g), 1e-300)
     if how == "over N":
-        return g + rho * view.hvp(g) / view.outputs.shape[0]
-    moved = factor.get(how, rho) * view.hvp(g)
+        return g + rho * product / view.outputs.shape[0]
+    moved = factor.get(how, rho) * product
     return view.noise.entries(moved if how == "gradient left out" else g + moved)
 
 
@@ -202,7 +73,7 @@ def natural_direction(view: View, C: Any, settings: dict[str, Any], knobs: Knobs
         extra = ring_term(view, rho, knobs)
         a = extra if knobs.get("rho_place") == "replaces damping" else a + extra
     if settings["name"] == "reng":
-        v = regularized(view, rho, knobs)
+        v = regularized(view, rho, knobs, settings["hvp"])
     if knobs.get("place") == "gradient not preconditioned":
         return v
     return damped_solve(view, C, v, a, kind, knobs, noise)
@@ -232,7 +103,7 @@ def natural_path(replay: Any, settings: dict[str, Any]) -> Any:
     theta, previous, deltas = replay.theta, None, []
     older: Any = None
     for step in range(replay.case.steps):
-        view = replay.view(theta, step)
+        settings, view = settings_at(replay, step), replay.view(theta, step)
         current = average.at(step, view)
         C = older if knobs.get("refresh") == "one step late" and older is not None else current
         older = current
@@ -263,11 +134,11 @@ def _moved(settings: dict[str, Any], knobs: Knobs, d: Any, theta: Any, previous:
 
 def sgd_path(replay: Any, settings: dict[str, Any]) -> Any:
     """Deltas of SGD."""
-    knobs, mu, lr = replay.knobs, settings["momentum"], settings["lr"]
+    knobs, mu = replay.knobs, settings["momentum"]
     theta, buffer, deltas = replay.theta, None, []
     nesterov = settings["nesterov"] != (knobs.get("momentum") == "nesterov")
     for step in range(replay.case.steps):
-        view = replay.view(theta, step)
+        lr, view = settings_at(replay, step)["lr"], replay.view(theta, step)
         decay = {"none": 0.0, "sign": -settings["weight_decay"]}.get(
             str(knobs.get("decay")), settings["weight_decay"]
         )
@@ -292,14 +163,14 @@ def _eta(lr: float, knobs: Knobs) -> float:
 
 def adamw_path(replay: Any, settings: dict[str, Any]) -> Any:
     """Deltas of AdamW."""
-    knobs, lr, eps = replay.knobs, settings["lr"], settings["eps"]
+    knobs, eps = replay.knobs, settings["eps"]
     b1, b2 = settings["beta1"], settings["beta2"]
     if knobs.get("betas") == "swapped":
         b1, b2 = b2, b1
     how, decay_how, decay = knobs.get("ema"), knobs.get("decay"), settings["weight_decay"]
     theta, m, s, deltas = replay.theta, 0.0, 0.0, []
     for t in range(1, replay.case.steps + 1):
-        g = replay.view(theta, t - 1).gradient
+        lr, g = settings_at(replay, t - 1)["lr"], replay.view(theta, t - 1).gradient
         if decay_how == "coupled":
             g = g + decay * theta
         m, s = b1 * m + (1 - b1) * g, b2 * s + (1 - b2) * g * g
@@ -320,13 +191,13 @@ def adamw_path(replay: Any, settings: dict[str, Any]) -> Any:
 
 def sophia_path(replay: Any, settings: dict[str, Any]) -> Any:
     """Deltas of Sophia-G and Sophia-H."""
-    knobs, lr, gamma, eps = replay.knobs, settings["lr"], settings["gamma"], settings["eps"]
+    knobs, gamma, eps = replay.knobs, settings["gamma"], settings["eps"]
     b1, b2 = settings["beta1"], settings["beta2"]
     if knobs.get("betas") == "swapped":
         b1, b2 = b2, b1
     theta, m, h, deltas = replay.theta, 0.0, 0.0, []
     for step in range(replay.case.steps):
-        view = replay.view(theta, step)
+        lr, view = settings_at(replay, step)["lr"], replay.view(theta, step)
         m = b1 * m + (1 - b1) * view.gradient
         refresh = 1 if knobs.get("refresh") == "every step" else settings["refresh"]
         if step % refresh == 0 and not (knobs.get("refresh") == "only first" and step > 0):

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from ...solvers import ACCEPTED_RESIDUAL
+from .knobs import Knobs
+from .layouts import places
 from .noise import Noise
-from .replay import Replay
-from .view import Knobs, NotApplicable
+from .replay import Replay, damping_kind
+from .view import NotApplicable
 
 FACTOR = 64.0
 """Roundings that the perturbations do not count: sums of some tens of terms, one after the other. Measured
@@ -181,27 +183,32 @@ class SolveQuality:
     inverse: bool  #: the error is at most `FACTOR` times that of an inverse, ``eps |M| |M^-1|^2 |v|``
 
 
-def solve_quality(case: Any, stage: str, got: Any, expected: Any, dtype: str) -> SolveQuality | None:
+def solve_quality(
+    case: Any, stage: str, got: Any, expected: Any, dtype: str, knobs: Knobs
+) -> SolveQuality | None:
     """How good a solve with exact damping is as a solution, whatever its distance from the expected one.
+
+    Under the declared conventions: the system is theirs, in their order; None where they leave entries out.
 
     A backward stable solver has a forward error up to ``eps n cond(M) |x|`` and a small residual; an explicit
     inverse has an error up to ``eps |M| |M^-1|^2 |v|``, and its residual may be large.
     """
     if stage != "damped_solve" or not np.all(np.isfinite(got)):
         return None
-    run = Replay(case)
-    exact = case.optimizer["name"] != "kfac" and (case.optimizer.get("damping_kind") or "exact") == "exact"
-    if not exact or run.first.structure == "tridiagonal_kfac":
+    run = Replay(case, knobs)
+    order = places(run.original, run.knobs["layout"]) if "layout" in run.knobs else np.arange(run.v.size)
+    if run.knobs.get("damping_place", damping_kind(case)) != "exact" or order.size != run.v.size:
         return None
-    M = run.first.dense + case.optimizer["damping"] * np.eye(run.theta.shape[0])
+    M = run.first.dense[np.ix_(order, order)] + case.optimizer["damping"] * np.eye(order.size)
+    v = run.v[order]
     eps, n = float(np.finfo(dtype).eps), M.shape[0]
     values = np.linalg.eigvalsh(M)
     if values[0] <= 0.0:
         return None
     size, inverse = float(values[-1]), 1.0 / float(values[0])
-    allowed = FACTOR * eps * size * inverse**2 * float(np.linalg.norm(run.v))
+    allowed = FACTOR * eps * size * inverse**2 * float(np.linalg.norm(v))
     scale = n * eps * size * float(np.linalg.norm(got))
-    residual = _over(float(np.linalg.norm(run.v - M @ got)), scale)
+    residual = _over(float(np.linalg.norm(v - M @ got)), scale)
     detectable = BACKWARD * n * eps * size * inverse
     return SolveQuality(
         residual,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -14,9 +14,8 @@ from ...curvature import curvature as build_curvature
 from ...models import Activation
 from ...models.activations import find_activation
 from ...problem import Problem
+from .knobs import Knobs as Knobs
 from .noise import Noise
-
-Knobs = Mapping[str, Any]
 
 SCALES: dict[str, Callable[[int, int], float]] = {
     "N": lambda n, k: n,
@@ -226,6 +225,15 @@ class View:
             product = product - self._gauss_newton(v)
         return self.scale("hessian.scale") * self.noise.entries(product)
 
+    def difference(self) -> Any:
+        """``(g(theta + e g) - g) / e`` with ``e |g| = 2^-26 (1 + |theta|)``: H g by a finite difference."""
+        g = self.gradient
+        size = float(np.linalg.norm(g))
+        h = 2.0**-26 * (1.0 + float(np.linalg.norm(self.theta)))
+        moved = self.noise.entries(self.theta + (h / max(size, 1e-300)) * g)
+        there = self.scale("gradient.scale") * self.problem.gradient(moved, self.x, self.y)
+        return (self.noise.entries(there) - g) * (size / h)
+
     def _gauss_newton(self, v: Any) -> Any:
         J = self.problem.jacobian(self.theta, self.x)
         Om = self.problem.likelihood.hessian(self.problem.outputs(self.theta, self.x), self.y)
@@ -285,6 +293,8 @@ class View:
             ]
         sa, sg = self.scale("A.scale"), self.scale("G.scale")
         changed = [(sa * self.noise.symmetric(A), sg * self.noise.symmetric(G)) for A, G in pairs]
+        if self.structure == "kfac" and self.knobs.get("bias_block") == "apart":
+            changed = [(_bias_apart(A), G) for A, G in changed] if self.problem.model.bias else changed
         if self.knobs.get("factors") == "diagonal":
             changed = [(np.diag(np.diag(A)), np.diag(np.diag(G))) for A, G in changed]
         return changed
@@ -308,6 +318,13 @@ class View:
         if self.structure == "block_diagonal":
             return F * block_mask(self.problem)
         return self.noise.symmetric(np.asarray(self.built.to_dense()))
+
+
+def _bias_apart(A: Any) -> Any:
+    """A without the cross terms of weights and bias."""
+    apart = A.copy()
+    apart[-1, :-1] = apart[:-1, -1] = 0.0
+    return apart
 
 
 def kronecker_dense(factors: Any, knobs: Knobs) -> Any:

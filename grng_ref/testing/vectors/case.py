@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -32,7 +32,7 @@ _CURVATURE_SETTINGS: dict[str, Any] = {
 SETTINGS: dict[str, dict[str, Any]] = {
     "ngd": _CURVATURE_SETTINGS,
     "ring": {**_CURVATURE_SETTINGS, "rho": 0.5},
-    "reng": {**_CURVATURE_SETTINGS, "rho": 0.5},
+    "reng": {**_CURVATURE_SETTINGS, "rho": 0.5, "hvp": "exact"},
     "kfac": {**_CURVATURE_SETTINGS, "damping_kind": "factored", "ema": 0.75, "momentum": 0.5},
     "rkalman": {
         "belief": "full",
@@ -45,6 +45,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "information_increment": 0.0,
         "rho": 0.0,
         "regularization": "implicit",
+        "iterations": 1,
     },
     "sgd": {"lr": 0.125, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0},
     "adamw": {
@@ -99,6 +100,8 @@ class Case:
         ``name`` and every setting, see `SETTINGS`.
     steps : int
         How many steps the stages `parameters` and `belief_mean` have.
+    schedules : mapping of str to sequence of float
+        Settings that change from step to step, one number a step; `optimizer` has those of the first step.
     inputs : mapping of str to array
         ``theta`` (P,), ``x`` (N, d), ``y``, ``v`` (P,); ``samples``, ``probes``, ``frozen.<i>`` where used;
         for more than one step ``batches.x`` and so on, with a leading axis of the steps, the first included.
@@ -124,6 +127,7 @@ class Case:
     expected: Mapping[str, Any] = field(default_factory=dict)
     radii: Mapping[str, Any] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
+    schedules: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     # --- inputs --------------------------------------------------------------------------------------
 
@@ -171,9 +175,13 @@ class Case:
 
     # --- settings ------------------------------------------------------------------------------------
 
+    def settings(self, step: int) -> dict[str, Any]:
+        """The optimizer's name and settings at a step."""
+        return {**self.optimizer, **{name: values[step] for name, values in self.schedules.items()}}
+
     @property
     def lr(self) -> float | None:
-        """The step size; None where the optimizer has none."""
+        """The step size, of the first step; None where the optimizer has none."""
         return self.optimizer.get("lr")
 
     @property
@@ -205,6 +213,7 @@ class Case:
     def build_optimizer(self) -> optimizers.Optimizer:
         """The optimizer, of this package."""
         problem, settings = self.problem(), {**self.optimizer}
+        settings |= {name: tuple(values).__getitem__ for name, values in self.schedules.items()}
         name = settings.pop("name")
         if name in NATURAL:
             settings |= self.curvature if name != "kfac" else {"kind": self.curvature["kind"]}

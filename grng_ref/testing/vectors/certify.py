@@ -36,6 +36,7 @@ def error_bounds(case: Case, *, precision: int = 256) -> tuple[dict[str, Any], d
         optimizer=case.optimizer,
         batches=[tuple(case.batch(step)) for step in range(case.steps)],
         wanted=case.stages,
+        schedules=case.schedules,
         precision=precision,
     )
     bounds: dict[str, Any] = {}

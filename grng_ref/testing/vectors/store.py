@@ -20,15 +20,20 @@ from ...arrays import BackendError
 from ...conventions import CONVENTIONS
 from ...environment import environment_stamp
 from .case import SETTINGS, Case
+from .sound import require_sound
 from .stages import STAGES
 
 FORMAT = "grng_ref test vectors"
-FORMAT_VERSION = "1.0.0"  # of the files: a new key is a minor version, another meaning a major one
+FORMAT_VERSION = "2.0.0"  # of the files: a new key is a minor version, another meaning a major one
 MANIFEST = "manifest.json"
 DEFAULT_SET = Path(__file__).parent / "data"
 
 _SCHEMA = Path(__file__).parent / "manifest.schema.json"
-_DESCRIBED = ("id", "title", "notes", "source", "network", "likelihood", "curvature", "optimizer", "steps")
+_DESCRIBED = (
+    *("id", "title", "notes", "source", "network", "likelihood", "curvature", "optimizer", "steps"),
+    "schedules",
+)
+_COMPUTATION = ("network", "likelihood", "curvature", "optimizer", "schedules")
 _PREFIXES = {"input": "inputs", "expected": "expected", "radius": "radii"}
 
 
@@ -144,23 +149,34 @@ def load_cases(directory: str | os.PathLike[str] | None = None) -> tuple[Case, .
     FileNotFoundError
         No manifest there.
     ValueError
-        A manifest that is no such manifest or of a newer major version; duplicate ids; a file that is
-        missing, leaves the directory, is a link, or differs from its checksum; a tensor that is missing,
-        unknown, or of another dtype or shape than the manifest says.
+        A manifest that is no such manifest, a link, or of another major version; duplicate ids; a file that
+        is missing, leaves the directory, is a link, or differs from its checksum; a tensor that is missing,
+        unknown, or of another dtype or shape than the manifest says; a case whose parts do not fit together.
+
+    Notes
+    -----
+    Of a newer minor version what is unknown is passed over, but in what says which computation it is:
+    network, likelihood, curvature, optimizer.
     """
     folder = DEFAULT_SET if directory is None else Path(directory)
     manifest = read_manifest(folder)
-    return tuple(_read_case(folder, entry) for entry in manifest["cases"])
+    newer = _newer(manifest["version"])
+    cases = tuple(_read_case(folder, entry, newer) for entry in manifest["cases"])
+    for case in cases:
+        require_sound(case)
+    return cases
 
 
 def read_manifest(directory: str | os.PathLike[str]) -> dict[str, Any]:
     """The manifest of a directory, checked against its schema; see `load_cases`."""
     path = Path(directory) / MANIFEST
+    if path.is_symlink():
+        raise ValueError(f"{path} is a link; test vectors are files of their directory")
     if not path.is_file():
         raise FileNotFoundError(f"no {MANIFEST} in {str(directory)!r}: not a directory of test vectors")
     try:
-        manifest = json.loads(path.read_bytes(), object_pairs_hook=_unique)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        manifest = json.loads(path.read_bytes(), object_pairs_hook=_unique, parse_constant=_no_number)
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON: {error}") from error
     _check_manifest(manifest, str(path))
     return dict(manifest)
@@ -173,14 +189,40 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
+def _no_number(text: str) -> None:
+    raise ValueError(f"{MANIFEST} has {text}, which is no number in JSON")
+
+
+def _version(text: Any) -> tuple[int, ...]:
+    """Its numbers; none where it is no version, which the schema says better."""
+    parts = text.split(".") if isinstance(text, str) else []
+    return tuple(int(part) for part in parts) if all(part.isdecimal() for part in parts) else ()
+
+
+def _newer(version: Any) -> bool:
+    """Whether files of that version may hold what this one does not know."""
+    return _version(version)[:2] > _version(FORMAT_VERSION)[:2]
+
+
+def _tolerant(schema: Any) -> Any:
+    """The schema with unknown keys passed over, but in what says which computation a case is."""
+    if not isinstance(schema, dict):
+        return schema
+    out = {key: part if key in _COMPUTATION else _tolerant(part) for key, part in schema.items()}
+    return {key: part for key, part in out.items() if (key, part) != ("additionalProperties", False)}
+
+
 def _check_manifest(manifest: Any, where: str) -> None:
     """The version first: a newer major version may look otherwise altogether."""
     version = manifest.get("version") if isinstance(manifest, dict) else None
-    major = str(version).split(".")[0]
-    if major.isdigit() and int(major) > int(FORMAT_VERSION.split(".")[0]):
-        raise ValueError(f"{where} has version {version}; this package reads {FORMAT_VERSION}: update it")
-    validator = _library("jsonschema").Draft202012Validator
-    error = next(iter(validator(json.loads(_SCHEMA.read_text(encoding="utf-8"))).iter_errors(manifest)), None)
+    major, ours = _version(version)[:1], _version(FORMAT_VERSION)[:1]
+    if major and major != ours:
+        advice = ": update it" if major > ours else ""
+        raise ValueError(f"{where} has version {version}; this package reads {FORMAT_VERSION}{advice}")
+    schema = json.loads(_SCHEMA.read_text(encoding="utf-8"))
+    if major and _newer(version):
+        schema = _tolerant(schema)
+    error = next(iter(_library("jsonschema").Draft202012Validator(schema).iter_errors(manifest)), None)
     if error is not None:
         place = "/".join(str(part) for part in error.absolute_path) or "the top"
         raise ValueError(f"{where} is no manifest of version {FORMAT_VERSION}: at {place}: {error.message}")
@@ -188,6 +230,12 @@ def _check_manifest(manifest: Any, where: str) -> None:
         unknown = set(entry["optimizer"]) ^ {"name", *SETTINGS[entry["optimizer"]["name"]]}
         if unknown:
             raise ValueError(f"{where}: case {entry['id']}: unknown or missing settings {sorted(unknown)}")
+        for name, values in entry["schedules"].items():
+            if len(values) != entry["steps"] or values[0] != entry["optimizer"].get(name):
+                raise ValueError(
+                    f"{where}: case {entry['id']}: the schedule of {name!r} must have a number a step, the "
+                    f"first that of the optimizer, got {values}"
+                )
         if entry["file"] != f"{entry['id']}.safetensors":
             raise ValueError(
                 f"{where}: the file of case {entry['id']} must have its name, got {entry['file']!r}"
@@ -197,7 +245,7 @@ def _check_manifest(manifest: Any, where: str) -> None:
         raise ValueError(f"{where} has the id {twice[0]!r} twice")
 
 
-def _read_case(folder: Path, entry: dict[str, Any]) -> Case:
+def _read_case(folder: Path, entry: dict[str, Any], newer: bool) -> Case:
     path = folder / entry["file"]
     if path.is_symlink() or path.resolve().parent != folder.resolve():
         raise ValueError(f"case {entry['id']}: {entry['file']!r} leaves the directory, or is a link")
@@ -220,9 +268,17 @@ def _read_case(folder: Path, entry: dict[str, Any]) -> Case:
             raise ValueError(f"case {entry['id']}: {entry['file']} {verb} the tensor {names[0]!r}")
     for name, said in entry["tensors"].items():
         got = {"dtype": str(tensors[name].dtype), "shape": list(tensors[name].shape)}
-        if got != said:
+        if got != {key: said[key] for key in got}:
             raise ValueError(f"case {entry['id']}: {name} is {got} in the file, {said} in the manifest")
+    if newer:
+        tensors = {name: array for name, array in tensors.items() if _is_known(name)}
     return _case(entry, tensors)
+
+
+def _is_known(name: str) -> bool:
+    """Whether this version has a use for a tensor: a newer one may have more stages."""
+    prefix, _, rest = name.partition(".")
+    return prefix == "input" or rest.split(".")[0] in {stage.name for stage in STAGES}
 
 
 def _case(entry: dict[str, Any], tensors: dict[str, np.ndarray]) -> Case:
