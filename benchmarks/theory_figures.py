@@ -1,6 +1,6 @@
 """The figures of docs/theory, and the numbers that its pages quote.
 
-    python benchmarks/theory_figures.py                      # all, to docs/theory/figures; two minutes
+    python benchmarks/theory_figures.py                      # all, to docs/theory/figures; four minutes
     python benchmarks/theory_figures.py --only order,kernel --out DIR --quick
 
 Every figure is computed by the package from fixed seeds, so the files do not change from run to run on one
