@@ -5,8 +5,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import grng_ref
-from grng_ref.arrays import BackendError
+from ..arrays import BackendError
 
 if TYPE_CHECKING:
     import typer
@@ -32,7 +31,7 @@ def register(app: "typer.Typer") -> None:
         out: Annotated[Path | None, typer.Option(help="Write the report: .json, .html or .md.")] = None,
     ) -> None:
         """Check an implementation stage by stage, and name the cause of what is wrong."""
-        from grng_ref.testing.conformance import UserCodeError
+        from ..testing.conformance import UserCodeError
 
         try:
             record = run_check(adapter, results, vectors, stages=stages, cases=cases, out=out)
@@ -48,9 +47,9 @@ def run_check(
     adapter: str, results: Path | None, vectors: Path | None, *, stages: str, cases: str, out: Path | None
 ) -> dict[str, Any]:
     """Run the check, print and write its record."""
-    from grng_ref.reports import print_conformance, write_conformance
-    from grng_ref.testing.conformance import ResultFiles, check, load_adapter
-    from grng_ref.testing.vectors import load_cases
+    from ..reports import print_conformance, write_conformance
+    from ..testing.conformance import ResultFiles, check, load_adapter
+    from ..testing.vectors import load_cases
 
     if bool(adapter) == (results is not None):
         raise ValueError("give either an adapter module:object or --results DIRECTORY")
@@ -95,7 +94,7 @@ def _printable(text: str) -> str:
 
 def _print_traceback(error: BaseException) -> None:
     """The user's own frames, as Python prints them."""
-    package, frames = Path(grng_ref.__file__).parent, error.__traceback__
+    package, frames = Path(__file__).parents[1], error.__traceback__
     while frames is not None:
         file = frames.tb_frame.f_code.co_filename
         machinery = file.startswith("<frozen importlib") or file.endswith("importlib/__init__.py")

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from .entries import TWIN
+from .entries import GROUPS, TWIN
 from .intervals import (
     UNKNOWN,
     Bounds,
@@ -209,7 +209,7 @@ class _View:
     # --- gradient regularization by itself ---------------------------------------------------------------
 
     def effects(self, data: str) -> list[dict[str, Any]]:
-        """Differences on - off."""
+        """Differences on - off; ``twice`` marks a comparison with the plain method that is the twin's."""
         regularized = self.group(data, "regularized")
         confidence = bonferroni(self.confidence, len(regularized))
         found = []
@@ -218,14 +218,20 @@ class _View:
                 ("same settings", name + TWIN),
                 ("tuned", self.entries[name]["plain"]),
             ):
-                if (data, other) not in self.runs:
-                    continue
+                if kind == "tuned" and other not in self.group(data, *GROUPS):
+                    continue  # the plain method is no entry here, or left out for its cost
                 for what in EFFECTS:
                     interval, why = self._difference(data, name, other, what, confidence)
                     row = {"data": data, "entry": name, "against": other, "kind": kind, "what": what}
+                    row["twice"] = kind == "tuned" and self._same_but_rho(data, name, other)
                     row |= {"word": word([interval], null=0.0), "reason": why, "confidence": confidence}
                     found.append(row | _plain(interval))
         return found
+
+    def _same_but_rho(self, data: str, name: str, plain: str) -> bool:
+        """Whether tuning chose for the plain method what the twin runs with: then both rows are one."""
+        on, off = self.tuned(data, name), self.tuned(data, plain)
+        return on is not None and off is not None and off["settings"] == {**on["settings"], "rho": 0.0}
 
     # --- the table of entries ----------------------------------------------------------------------------
 
@@ -263,7 +269,7 @@ class _View:
             ),
         }
         for name in ("gradient_norm", "cosine", "pearson"):
-            row[name] = _mean([_mean(run["curve"][name]) for run in runs])
+            row[name] = _mean([_mean(run["curve"][name]) for run in good])
         return row
 
     def _costs(self, data: str, name: str, target: float | None) -> dict[str, Any]:

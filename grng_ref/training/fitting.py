@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -222,6 +223,7 @@ class _Run:
         before = time.perf_counter()
         theta, state, info = self.optimizer.step(at.theta, at.state, xb, yb)
         seconds = at.seconds + time.perf_counter() - before
+        _require_numbers(self.optimizer, at.step, theta, info)
         seen = None
         if self.align is not None and self.recorded(at.step + 1):
             delta = theta - at.theta
@@ -231,6 +233,18 @@ class _Run:
         cost = passes_of_step(self.optimizer, at.step, outputs)
         passes = None if at.passes is None or cost is None else at.passes + cost
         return Position(theta, state, at.step + 1, passes, seconds), info, seen
+
+
+def _require_numbers(optimizer: Any, step: int, theta: Array, info: StepInfo) -> None:
+    """A NumericalError for parameters or numbers of the info that are no numbers: the run ends there."""
+    numbers = {"gradient_norm": info.gradient_norm, "step_norm": info.step_norm, "loss": info.loss}
+    bad = [
+        f"info.{name}" for name, value in numbers.items() if value is not None and not math.isfinite(value)
+    ]
+    if not bool(namespace(theta=theta).all(namespace(theta=theta).isfinite(theta))):
+        bad.insert(0, "parameters")
+    if bad:
+        raise NumericalError(f"step {step}: {type(optimizer).__name__} gave {', '.join(bad)} not finite")
 
 
 @dataclass(frozen=True)

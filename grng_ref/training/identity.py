@@ -53,14 +53,15 @@ def _describe(value: Any, within: tuple[int, ...]) -> Any:
         return {"partial": [inner(part) for part in (value.func, value.args, value.keywords)]}
     if isinstance(value, types.MethodType):
         return {"method": value.__func__.__qualname__, "of": inner(value.__self__)}
-    if callable(value) and hasattr(value, "__wrapped__"):
-        return inner(inspect.unwrap(value))
-    if isinstance(value, types.FunctionType):
+    if isinstance(value, types.FunctionType):  # a decorated one too: its closure holds the one inside
         own = {"closure": [inner(cell.cell_contents) for cell in value.__closure__ or ()]}
         own["defaults"] = inner(value.__defaults__ or ())
         return _with_code(value, **own)
-    if callable(value) and hasattr(value, "__name__"):
-        return str(value.__name__)  # written in C
+    if callable(value) and hasattr(value, "__wrapped__"):  # such as a compiled one
+        return inner(inspect.unwrap(value))
+    in_c = not hasattr(value, "__dict__") or type(value).__name__ == "ufunc"
+    if in_c and callable(value) and hasattr(value, "__name__"):
+        return str(value.__name__)
     if dataclasses.is_dataclass(value):
         content = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     elif hasattr(value, "__dict__"):

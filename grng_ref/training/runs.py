@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ..arrays import Array, NumericalError, asarray, check_choice, check_integer, to_numpy
+from ..arrays import Array, NumericalError, asarray, check_choice, check_integer, stream, to_numpy
 from ..data import NAMES, DataSet, load
 from ..models import MLP
 from ..problem import Problem
@@ -93,7 +93,8 @@ def run_once(
     """
     problem, _, arrays = prepare(plan, split_seed, place)
     x, y = arrays["train"]
-    theta = problem.init(rng=seed, backend=place.backend, dtype=place.dtype, device=place.device)
+    first = stream(seed, "parameters")
+    theta = problem.init(rng=first, backend=place.backend, dtype=place.dtype, device=place.device)
     per_epoch = math.ceil(int(x.shape[0]) / plan.batch_size)
     done = fit(
         problem,

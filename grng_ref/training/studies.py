@@ -108,7 +108,8 @@ def study(
     dict
         Plain data for JSON: ``protocol``, ``entries``, ``data``, ``tuning`` (every trial), ``chosen``,
         ``runs`` (every final run, failed ones too), ``analysis`` (see `analyse`), ``audit`` (see `audit`;
-        empty if the protocol was kept), ``environment``.
+        empty if the protocol was kept), ``seconds``, ``jobs``, ``environment``. Runs use one BLAS thread, so
+        that they do not depend on ``jobs``.
 
     Raises
     ------
@@ -138,6 +139,7 @@ def study(
         "chosen": chosen,
         "runs": runs,
         "seconds": time.perf_counter() - started,
+        "jobs": jobs,
         "environment": environment_stamp(),
     }
     result["analysis"] = analyse(result)
@@ -263,17 +265,20 @@ def _with_twin(entry: Entry, settings: dict[str, float]) -> list[tuple[Entry, di
 def _task(
     protocol: Protocol, plan: DataPlan, entry: Entry, settings: Any, seed: int, final: bool
 ) -> dict[str, Any]:
-    return run_once(
-        plan,
-        entry,
-        settings,
-        seed=seed,
-        split_seed=protocol.seed,
-        place=protocol.place,
-        points=protocol.points,
-        align=protocol.align if final else None,
-        final=final,
-    )
+    import threadpoolctl  # of the extra "verify", as joblib
+
+    with threadpoolctl.threadpool_limits(1, user_api="blas"):  # another number gives other last digits
+        return run_once(
+            plan,
+            entry,
+            settings,
+            seed=seed,
+            split_seed=protocol.seed,
+            place=protocol.place,
+            points=protocol.points,
+            align=protocol.align if final else None,
+            final=final,
+        )
 
 
 def _present(entries: Iterable[Entry], plan: DataPlan) -> list[Entry]:
@@ -294,6 +299,8 @@ def _check(protocol: Protocol, entries: Sequence[Entry]) -> None:
     for plan in protocol.plans:
         if unknown := sorted(set(plan.without) - known):
             raise ValueError(f"without must name entries, got {unknown} for {plan.name}")
+        if wrong := sorted({e.plain for e in entries if e.plain is not None} - known):
+            raise ValueError(f"plain must name an entry, got {wrong}")
         if not _present(entries, plan):
             raise ValueError(f"entries must have one that runs on {plan.name}, got {names}")
 

@@ -49,7 +49,9 @@ EXCEPTIONS: dict[str, dict[str, set[str] | None]] = {
     "training/batches.py": {"numpy": {"ndarray"}},  # the type of a permutation, drawn on the host
     "training/identity.py": {"numpy": {"ascontiguousarray"}},  # bytes of an array, to digest them
     "certified/": {"numpy": None},  # exact arithmetic is the host's
-    "curvature/dense.py": {"array_api_extra": {"at"}},  # writing a part of an array, on every backend
+    # writing a part of an array, on every backend
+    "curvature/dense.py": {"array_api_extra": {"at"}},
+    "curvature/score.py": {"array_api_extra": {"at"}},
     "training/intervals.py": {"numpy": None, "scipy": {"special"}},  # statistics of numbers on the host
     "training/hessians.py": {"scipy": {"sparse"}},  # ARPACK, from products on any backend
     "testing/": {"numpy": None, "array_api_compat": None},  # references are computed on the host

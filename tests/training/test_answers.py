@@ -53,6 +53,22 @@ def made_up(gains=GAINS, *, group="regularized", family="F"):
     return made | {"tuning": [run(e, 0, 0.0) for e in ("A", "G")]}
 
 
+def test_a_failed_run_is_in_no_mean():
+    made = made_up()
+
+    def row():
+        return next(row for row in analyse(made)["summary"] if row["entry"] == "G")
+
+    whole = row()
+    bad = runs_of(made, "G")[1]
+    for name in ("gradient_norm", "cosine", "pearson"):
+        bad["curve"][name] = [None, 1e9, 1e30]
+    fail(bad)
+    assert row()["failed"] == 1
+    for name in ("gradient_norm", "cosine", "pearson"):
+        assert row()[name] == pytest.approx(whole[name])
+
+
 def runs_of(made, name):
     return [run for run in made["runs"] if run["entry"] == name]
 

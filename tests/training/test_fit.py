@@ -122,6 +122,39 @@ def test_divergence_is_a_failure_and_no_nan(tmp_path):
     assert "Infinity" not in path.read_text()
 
 
+@pytest.mark.parametrize("what", ["parameters", "info.loss", "info.gradient_norm"])
+def test_numbers_that_are_none_fail_the_run(what, tmp_path):
+    """A user's optimizer that gives NaN: a failed run, and no checkpoint that holds it."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Broken:
+        inner: Any
+
+        def init(self, theta):
+            return self.inner.init(theta)
+
+        def update(self, theta, state, x, y, **draws):
+            raise NotImplementedError
+
+        def step(self, theta, state, x, y, **draws):
+            theta, state, info = self.inner.step(theta, state, x, y, **draws)
+            if info.step == 2:
+                if what == "parameters":
+                    theta = theta * math.nan
+                else:
+                    info = info._replace(**{what.removeprefix("info."): math.nan})
+            return theta, state, info
+
+    files = {"records": tmp_path / "r.jsonl", "checkpoint": tmp_path / "c.npz"}
+    done = training.fit(
+        PROBLEM, Broken(gr.sgd(PROBLEM, lr=0.1)), THETA, X, Y, steps=6, every=6, checkpoint_every=1, **files
+    )
+    assert done.status == f"failed: step 2: Broken gave {what} not finite"
+    saved = gr.load(tmp_path / "c.npz")
+    assert np.all(np.isfinite(saved["theta"]))
+    assert "failed" in (tmp_path / "r.jsonl").read_text().splitlines()[-1]
+
+
 def test_the_start_is_not_changed():
     theta = THETA.copy()
     run()

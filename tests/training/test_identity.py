@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import types
 
 import numpy as np
@@ -79,6 +80,21 @@ def test_partial_functions_methods_and_wrapped_functions_are_looked_into():
         return inner
 
     assert describe(wrapped(defined().outer(1.0))) != describe(wrapped(defined().outer(2.0)))
+
+    def scaled(factor):
+        def decorate(around):
+            @functools.wraps(around)
+            def inner(step):
+                return factor * around(step)
+
+            return inner
+
+        return decorate
+
+    base = defined().outer(1.0)
+    assert describe(scaled(1.0)(base)) != describe(scaled(3.0)(base))
+    assert describe(scaled(1.0)(base)) == describe(scaled(1.0)(base))
+    assert describe(np.vectorize(math.sin)) != describe(np.vectorize(math.cos))
 
 
 def test_an_object_that_holds_itself_has_an_end():

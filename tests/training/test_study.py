@@ -103,6 +103,17 @@ def test_worker_processes_change_no_loss(result):
     assert differences(kept, parallel) == []
 
 
+@pytest.mark.slow
+def test_blas_threads_change_no_run(monkeypatch):
+    """A worker has one thread and the caller may have more: with the digits the last digits differ then."""
+    protocol = Protocol((DataPlan("digits", (4,), 300, 20, 1),), trials=1, seeds=2)
+    entries = [entry for entry in default_entries() if entry.name in ("SGD", "NGD")]
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        here = study(protocol, entries=entries)
+    assert here["jobs"] == 1
+    assert differences(here, study(protocol, entries=entries, jobs=2)) == []
+
+
 def test_analysis_is_a_function_of_the_stored_runs(result):
     assert json.loads(json.dumps(analyse(result))) == result["analysis"]
 
