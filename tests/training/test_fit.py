@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -150,8 +152,9 @@ def test_numbers_that_are_none_fail_the_run(what, tmp_path):
         PROBLEM, Broken(gr.sgd(PROBLEM, lr=0.1)), THETA, X, Y, steps=6, every=6, checkpoint_every=1, **files
     )
     assert done.status == f"failed: step 2: Broken gave {what} not finite"
-    saved = gr.load(tmp_path / "c.npz")
-    assert np.all(np.isfinite(saved["theta"]))
+    position = gr.load(tmp_path / "c.npz")["position"]
+    assert position.step == 2
+    assert np.all(np.isfinite(position.theta))
     assert "failed" in (tmp_path / "r.jsonl").read_text().splitlines()[-1]
 
 

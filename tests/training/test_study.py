@@ -8,6 +8,7 @@ import json
 import re
 
 import pytest
+import threadpoolctl
 
 import grng_ref as gr
 from grng_ref.reports import study_markdown
