@@ -71,6 +71,11 @@ def environment_stamp() -> EnvironmentStamp:
     }
 
 
+def versions() -> dict[str, str | None]:
+    """What rounds: the versions of this package, NumPy and SciPy."""
+    return {"grng_ref": _own_version(), "numpy": _version("numpy"), "scipy": _version("scipy")}
+
+
 def require_extra(command: str, *, extra: str, modules: Sequence[str]) -> None:
     """End a command with exit status 2 and the install line, if a module of an extra is missing.
 

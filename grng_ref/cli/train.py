@@ -79,7 +79,7 @@ def register(app: typer.Typer) -> None:
         step in progress is finished and the checkpoint written).
         """
         with _wrong_use():
-            if backend == "jax" and dtype == "float64":
+            if backend == "jax":  # labels are int64 also beside float32
                 os.environ.setdefault("JAX_ENABLE_X64", "1")  # read when JAX is first imported
             check_choice("--data", name, data.NAMES)
             check_choice("--optimizer", optimizer, tuple(DEFAULTS))

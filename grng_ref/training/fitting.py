@@ -20,6 +20,7 @@ from ..arrays import (
     namespace_of_mixed,
     row_major_copy,
 )
+from ..environment import versions
 from ..optimizers import Comparison, Optimizer, StepInfo
 from ..optimizers.base import check_problem
 from ..problem import Problem
@@ -186,6 +187,7 @@ class _Run:
             "batches": describe(self.batches),
             "align": self.align,
             "every": self.every,
+            "versions": versions(),
         }
         return json.loads(json.dumps(found))
 

@@ -44,8 +44,14 @@ class Journal:
                 f"{str(path)!r}, which is neither: remove it to begin anew"
             )
         for line in lines[1:]:
-            kept = json.loads(line)
-            self._runs[json.dumps(kept["key"])] = kept["run"]
+            try:
+                kept = json.loads(line)
+                self._runs[json.dumps(kept["key"])] = kept["run"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(
+                    f"journal must hold one finished run a line, got {str(path)!r} with the line {line[:60]!r}: "
+                    "remove it to begin anew"
+                ) from error
         self._file = path.open("r+b" if content else "xb")
         self._file.truncate(sum(map(len, lines)))
         self._file.seek(0, os.SEEK_END)

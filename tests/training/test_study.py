@@ -173,6 +173,16 @@ def test_a_journal_of_another_study_is_refused(other, tmp_path):
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("line", [b"{broken\n", b'{"kex": 1}\n', b"[]\n"])
+def test_a_damaged_journal_is_named(line, tmp_path):
+    path = tmp_path / "study.runs"
+    study(PROTOCOL, entries=some_entries()[:1], journal=path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], line, *lines[1:]]))
+    with pytest.raises(ValueError, match=r"journal must hold one finished run a line, got .*study\.runs"):
+        study(PROTOCOL, entries=some_entries()[:1], journal=path)
+
+
 # --- planted breaches -----------------------------------------------------------------------------------
 
 
