@@ -49,7 +49,7 @@ class Journal:
                 self._runs[json.dumps(kept["key"])] = kept["run"]
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(
-                    f"journal must hold one finished run a line, got {str(path)!r} with the line {line[:60]!r}: "
+                    f"journal must hold one finished run a line, got {str(path)!r} with {line[:60]!r}: "
                     "remove it to begin anew"
                 ) from error
         self._file = path.open("r+b" if content else "xb")
