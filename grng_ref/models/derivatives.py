@@ -60,10 +60,9 @@ def backward(model: MLP, layers: Layers, trace: Trace, cotangents: Array) -> Lay
     signals: list[Any] = [None] * model.num_layers
     signal = signals[-1] = cotangents
     for index in range(model.num_layers - 1, model.trainable[0], -1):
-        slope = act.first(trace.preactivations[index - 1])
-        signal = signals[index - 1] = (
-            _rows_times(signal, model.weights(index, layers[index])) * slope[:, None, :]
-        )
+        signal = _rows_times(signal, model.weights(index, layers[index]))
+        signal *= act.first(trace.preactivations[index - 1])[:, None, :]  # in place where arrays can be
+        signals[index - 1] = signal
     return tuple(signals[i] for i in model.trainable)
 
 
