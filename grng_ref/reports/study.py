@@ -265,8 +265,9 @@ def _scope(result: Result) -> str:
 def _errors(result: Result) -> str:
     analysis, confidence = result["analysis"], 100.0 * result["protocol"]["confidence"]
     intervals = sum(len(row["against"]) for row in analysis["answers"])
+    once = sum(not row["twice"] for row in analysis["effects"])
     return (
-        f"{len(analysis['answers'])} answers from {intervals} intervals, and {len(analysis['effects'])} "
+        f"{len(analysis['answers'])} answers from {intervals} intervals, and {once} "
         f"intervals of effects. The intervals of one answer hold together with {confidence:g} % (Bonferroni over "
         "its baselines), those of one measure of an effect over the regularized entries of a data set; nothing is "
         "corrected across answers."

@@ -53,6 +53,23 @@ def made_up(gains=GAINS, *, group="regularized", family="F"):
     return made | {"tuning": [run(e, 0, 0.0) for e in ("A", "G")]}
 
 
+@pytest.mark.parametrize(
+    "plain, twice", [({"lr": 0.5}, True), ({"lr": 0.4}, False), ({"lr": 0.5, "more": 1.0}, False)]
+)
+def test_a_plain_method_with_its_twin_s_settings_is_marked(plain, twice):
+    """Both comparisons are one then, and the headline counts it once."""
+    made = made_up()
+    made["entries"][1]["plain"] = "P"
+    made["entries"].append(entry("P", "plain"))
+    for part in ("tuning", "runs"):
+        runs = [run for run in made[part] if run["entry"] == "G"]
+        made[part] += [{**run, "entry": name} for run in runs for name in ("P", "G, rho = 0")]
+    for trial in made["tuning"]:
+        trial["settings"] = {"G": {"lr": 0.5, "rho": 2.0}, "P": plain}.get(trial["entry"], {})
+    rows = analyse(made)["effects"]
+    assert {row["kind"]: row["twice"] for row in rows} == {"same settings": False, "tuned": twice}
+
+
 def test_a_failed_run_is_in_no_mean():
     made = made_up()
 
