@@ -48,7 +48,7 @@ def grng_ref_contenders(data: Data) -> list[Contender]:
 
     return [
         Contender("fisher", "layer pairs", lambda: gr.fisher(problem, theta, x).to_dense(), same),
-        Contender("direction", "linearize, Cholesky", direction, same),
+        Contender("direction", "linearize, Gram form", direction, same),
         Contender("kfac", "kfac", lambda: gr.fisher(problem, theta, x, structure="kfac").factors, balanced),
     ]
 

@@ -120,6 +120,12 @@ def test_radius_too_small_is_not_proved():
     assert uncertified(replace(case, radii=radii)) == ["gradient"]
 
 
+def test_a_radius_that_was_taken_away_is_missed():
+    case = CASES["kfac-baseline"]
+    radii, reasons = {**case.radii, "gradient": None}, {**case.reasons, "gradient": "too hard"}
+    assert uncertified(replace(case, radii=radii, reasons=reasons)) == ["gradient"]
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -51,13 +51,21 @@ def error_bounds(case: Case, *, precision: int = 256) -> tuple[dict[str, Any], d
 
 
 def uncertified(case: Case, *, precision: int = 320) -> list[str]:
-    """The names of the arrays that a new enclosure, at another precision, does not prove in their radius."""
+    """The names of the arrays that a new enclosure, at another precision, does not prove in their radius.
+
+    Also those that are stored with a reason in place of a radius which can be had.
+    """
     bounds, _ = error_bounds(case, precision=precision)
-    return [
-        name
-        for name, radius in case.radii.items()
-        if radius is not None and (bounds[name] is None or not np.all(bounds[name] <= radius))
-    ]
+    found = []
+    for name, bound in bounds.items():
+        radius = case.radii.get(name)
+        if radius is None or bound is None:
+            proved = radius is None and bound is None
+        else:
+            proved = bool(np.all(bound <= radius))
+        if not proved:
+            found.append(name)
+    return found
 
 
 def _distance(stored: np.ndarray, midpoint: np.ndarray, radius: np.ndarray) -> np.ndarray:
