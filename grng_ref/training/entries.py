@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,7 +53,8 @@ class Entry:
     def __post_init__(self) -> None:
         check_choice("group", self.group, GROUPS)
         for name, bounds in self.space.items():
-            if len(bounds) != 2 or not 0.0 < bounds[0] < bounds[1]:
+            pair = isinstance(bounds, tuple | list) and len(bounds) == 2
+            if not pair or not 0.0 < bounds[0] < bounds[1] < math.inf:
                 raise ValueError(f"space[{name!r}] must be two numbers 0 < low < high, got {bounds!r}")
         if self.group == "regularized" and "rho" not in self.space:
             raise ValueError(f"space must hold rho for a regularized entry, got {sorted(self.space)}")

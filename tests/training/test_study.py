@@ -434,6 +434,8 @@ def test_what_is_no_study_is_refused(text, tmp_path):
         (lambda: DataPlan("digits", size=5), ValueError, "size must be an integer >= 10, got 5"),
         (lambda: DataPlan("digits", without="SGD"), TypeError, "without must be a tuple, got str"),
         (lambda: Entry("mine", fails, group="best"), ValueError, "group must be one of"),
+        (lambda: Entry("mine", fails, {"lr": (1.0, float("inf"))}), ValueError, "two numbers 0 < low < high"),
+        (lambda: Entry("mine", fails, {"lr": 0.1}), ValueError, "two numbers 0 < low < high"),
     ],
 )
 def test_bad_protocols_are_refused(make, error, message):
