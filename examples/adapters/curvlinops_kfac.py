@@ -89,11 +89,12 @@ class Gaussian(Categorical):
     likelihood, loss_function = "gaussian", torch.nn.MSELoss
     expected_failures = {}
 
-    def fisher(self, case):
-        """The GGN. The empirical Fisher is 4/K times ours, not 2/K: one declaration cannot say both."""
-        if case.curvature["kind"] == "empirical":
+    def _operator(self, case, cls, **options):
+        # of the empirical kind curvlinops's matrices are 4/K times ours, of the others 2/K: one declaration
+        # cannot say both
+        if case.curvature["kind"] == "empirical" and cls is not curvlinops.HessianLinearOperator:
             raise NotImplementedError("the empirical Fisher of MSELoss has a scale of its own")
-        return super().fisher(case)
+        return super()._operator(case, cls, **options)
 
 
 class Bernoulli(Categorical):
