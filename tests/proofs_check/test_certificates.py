@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from scipy.optimize import brentq
+from two_layer_case import network
 
 import grng_ref as gr
 from proofs_check.bounds import Bound
@@ -25,20 +26,6 @@ from proofs_check.certificates import (
     zhang_condition_2,
 )
 from proofs_check.soundness import Trial, run_trials, violations
-
-
-def network(activation="softplus", n=3, width=32, seed=0, size=None):
-    """A two-layer network at its initialisation; labels so that the residual has this length."""
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(n, 2 * n))
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
-    problem = gr.Problem(gr.two_layer(2 * n, width, activation), gr.Gaussian())
-    theta = problem.init(rng)
-    y = rng.normal(size=(n, 1))
-    y /= np.linalg.norm(y)
-    if size is not None:
-        y = problem.outputs(theta, x) - size * y
-    return problem, theta, x, y
 
 
 def floats(problem, theta, x, y):

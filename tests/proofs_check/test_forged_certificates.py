@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 import pytest
+from two_layer_case import network
 
 import grng_ref as gr
 from proofs_check.bounds.serialise import number_from_json
@@ -22,17 +23,6 @@ from proofs_check.certificates import (
     zhang_condition_1,
     zhang_condition_2,
 )
-
-
-def network(activation="softplus", n=3, width=32, size=None):
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(n, 2 * n))
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
-    problem = gr.Problem(gr.two_layer(2 * n, width, activation), gr.Gaussian())
-    theta = problem.init(rng)
-    y = rng.normal(size=(n, 1))
-    return problem, theta, x, y if size is None else problem.outputs(theta, x) - size * y
-
 
 # --- a theorem that is about something else --------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from two_layer_case import network
 from typer.testing import CliRunner
 
 import grng_ref as gr
@@ -44,16 +45,6 @@ HOWTO = Path(__file__).parents[2] / "docs" / "howto" / "stable_jacobian.py"
 
 def again(value):
     return json.loads(json.dumps(value, allow_nan=False))
-
-
-def network(activation="softplus", n=3, width=32, size=None):
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(n, 2 * n))
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
-    problem = gr.Problem(gr.two_layer(2 * n, width, activation), gr.Gaussian())
-    theta = problem.init(rng)
-    y = rng.normal(size=(n, 1))
-    return problem, theta, x, y if size is None else problem.outputs(theta, x) - size * y
 
 
 # --- round trips ---------------------------------------------------------------------------------------
