@@ -52,7 +52,10 @@ Sweep = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="The machine-readable result on standard output.")]
 File = Annotated[Path | None, typer.Option(help="A Python file with claims, in place of the default suite.")]
 Record = Annotated[Path, typer.Argument(help="A record: what --out FILE.json wrote.")]
-Out = Annotated[Path | None, typer.Option(help="Write a report; the suffix says how: json, md, html or tex.")]
+Out = Annotated[
+    list[Path] | None,
+    typer.Option(help="Write a report; the suffix says how: json, md, html or tex; repeat it for several."),
+]
 
 
 def _print_version(wanted: bool) -> None:
@@ -89,7 +92,7 @@ def check(
     """
     if context.invoked_subcommand is None:
         settings = (backend, dtype, device, full, seed)
-        _run(DEFAULT_SUITE, only, settings, jobs, seeds, sweep or [], json_, out)
+        _run(DEFAULT_SUITE, only, settings, jobs, seeds, sweep or [], json_, out or [])
         return
     # they would be dropped silently: the commands have options of their own
     given = [n for n in context.params if _on_command_line(context, n)]
@@ -114,7 +117,7 @@ def run_file(
     out: Out = None,
 ) -> None:
     """Run the claims of a file of your own, at each point of a sweep and with each seed."""
-    _run(file, only, (backend, dtype, device, full, seed), jobs, seeds, sweep or [], json_, out)
+    _run(file, only, (backend, dtype, device, full, seed), jobs, seeds, sweep or [], json_, out or [])
 
 
 @app.command("list")
@@ -200,15 +203,15 @@ def _run(
     seeds: int,
     swept: list[str],
     as_json: bool,
-    out: Path | None,
+    out: list[Path],
 ) -> None:
     """Everything that can be wrong with the command is found before the first claim runs."""
     backend, dtype, device, full, seed = settings
     with _wrong_use():
         run = Run(backend, dtype, device, full, seed)
-        if out is not None:
-            check_suffix(out)
-            _check_writable(out)
+        for path in out:
+            check_suffix(path)
+            _check_writable(path)
         if jobs < 1:
             raise ValueError(f"jobs must be at least 1, got {jobs}")
         if backend == "jax" and dtype == "float64":
@@ -238,9 +241,9 @@ def _run(
         sys.stdout.write(to_json(record))
     else:
         terminal.print_result(record, sys.stdout)
-    if out is not None:
+    for path in out:
         with _wrong_use():
-            write_report(result, out)
+            write_report(result, path)
     if result.interrupted:
         raise typer.Exit(130)
     raise typer.Exit(0 if result.ok else 1)

@@ -163,6 +163,12 @@ def test_out_writes_by_suffix_and_still_prints_the_table(good, tmp_path, suffix)
     assert "ring-twice" in target.read_text()
 
 
+def test_out_may_be_repeated(good, tmp_path):
+    targets = [tmp_path / "report.json", tmp_path / "report.html"]
+    assert call("run", good, *(part for target in targets for part in ("--out", target))).exit_code == 0
+    assert all("ring-twice" in target.read_text() for target in targets)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
