@@ -45,6 +45,12 @@ def _at(instance: Instance) -> tuple[Any, Any, Any, Any]:
     kind="inequality",
     expected="certified",
     params={"cases": [["tanh", 8, 4096, 0.0], ["softplus", 8, 1024, 0.1]], "eta": 1.0, "narrow": 4},
+    full={
+        "cases": [
+            *(["tanh", 8, 4096, 0.0], ["tanh", 16, 8192, 0.0]),
+            *(["softplus", 8, 1024, 0.1], ["softplus", 16, 4096, 0.1]),
+        ]
+    },
 )
 def from_initialisation(run: Run, cases: list[list[Any]], eta: float, narrow: int) -> Finding:
     """Fails if a bound is too wide, or a width too small; a case has activation, n, width and rho.
