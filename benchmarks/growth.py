@@ -53,12 +53,14 @@ def counts(n: int, inputs: int, width: int, depth: int, k: int) -> dict[str, tup
     backward = 2 * rows * sum(a * d for a, d in layers[1:])
     held = n * sum(a + k * d for a, d in layers) + rows * k
     outer = n * max(a**2 + d**2 for a, d in layers)
-    gram = sum(2 * rows**2 * (d + 1) + 2 * n**2 * a for a, d in layers) + rows**3 / 3
+    independent = n * (k - 1)  # rows: those of a softmax, turned
+    gram = sum(independent**2 * (d + 1) + n**2 * a for a, d in layers) + independent**3 / 3
+    turned = rows * sum(d for _, d in layers)
     kfac = sum(2 * n * a**2 + 2 * rows * d**2 for a, d in layers)
     return {
         "exact Fisher": (n * parameters**2 + backward, parameters**2 + outer + held),
         # the gradient, the direction, and two products for its residual each pass once through the layers
-        "Gram direction": (gram + backward + 5 * forward, 3 * rows**2 + held + parameters),
+        "Gram direction": (gram + backward + 5 * forward, independent**2 + held + turned + parameters),
         "K-FAC factors": (kfac + backward + forward, held + sum(a**2 + d**2 for a, d in layers)),
     }
 
