@@ -1,6 +1,6 @@
 """A new optimizer, entered in the study and held against each baseline: NGD whose step has a trust region.
 
-``GRNG_BACKEND=torch python new_optimizer.py [page.html]``, or any other backend.
+``GRNG_BACKEND=torch python new_optimizer.py [page.html]``, or another backend (JAX: ``JAX_ENABLE_X64=1``).
 """
 
 import os

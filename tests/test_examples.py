@@ -282,6 +282,28 @@ def test_figure_of_structures(tmp_path: Path) -> None:
     assert names["error"].get_yscale() == "log"
 
 
+BACKENDS = [
+    "array_api_strict",
+    pytest.param("torch", marks=pytest.mark.peers),
+    pytest.param("jax", marks=pytest.mark.peers),
+    pytest.param("cupy", marks=pytest.mark.gpu),
+]
+
+
+@pytest.mark.parametrize("library", BACKENDS)
+def test_the_new_optimizer_enters_the_study_on_any_backend(
+    library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if library == "cupy":
+        require_gpu()
+    else:
+        import_peer(library)
+    monkeypatch.setenv("GRNG_BACKEND", library)
+    names = run("new_optimizer.py", replace=SHORTER["new_optimizer.py"])
+    check_new_optimizer(names)
+    assert names["result"]["protocol"]["place"]["backend"] == library
+
+
 @pytest.mark.parametrize(("script", "replace"), PLANTED, ids=lambda value: value[0] if value else "")
 def test_planted_error_is_caught(script: str, replace: tuple[str, str]) -> None:
     with pytest.raises((AssertionError, ValueError)) as caught:

@@ -66,7 +66,7 @@ def _devices(name: str) -> list[str]:
 
 def _note(name: str) -> str:
     if name == "jax" and not importlib.import_module("jax").config.jax_enable_x64:
-        return "float64 is off: jax.config.update('jax_enable_x64', True)"
+        return "float64 is off: set JAX_ENABLE_X64=1, or jax.config.update('jax_enable_x64', True)"
     if name == "torch" and importlib.import_module("torch").backends.cuda.matmul.allow_tf32:
         return "TF32 is on: float32 matrix products on the GPU keep about 3 digits"
     return ""

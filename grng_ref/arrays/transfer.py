@@ -229,7 +229,7 @@ def _check_jax_dtype(wanted: str) -> None:
     if given != wanted:
         raise BackendError(
             f"backend 'jax' would silently give {given} for {wanted}: enable it "
-            f"(jax.config.update('jax_enable_x64', True)) or cast it to {given} first"
+            f"(JAX_ENABLE_X64=1, or jax.config.update('jax_enable_x64', True)) or cast it to {given} first"
         )
 
 

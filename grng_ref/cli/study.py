@@ -51,11 +51,13 @@ def register(app: typer.Typer) -> None:
         paths = sorted(out or [], key=lambda path: SUFFIXES.index(_suffix(path)))
         chosen = {"trials": trials, "seeds": seeds, "seed": seed}
         given = {k: v for k, v in chosen.items() if v is not None}
+        if again and any(path.exists() and path.samefile(again) for path in paths):
+            _refuse("out must be another file than that of --from, which it would replace")
         if ((again or report) and (quick or data or given)) or (again and report):
             _refuse("--from and --report take the stored protocol: no other option but --jobs and --out")
         journal = next((p.with_name(p.name + ".runs") for p in paths if p.suffix == ".json"), None)
         try:
-            before = read_study(again) if again else None  # now: --out may name the same file
+            before = read_study(again) if again else None
             result = (
                 read_study(report) if report else _run(_planned(before, quick, data, given), jobs, journal)
             )

@@ -35,6 +35,10 @@ _AGAINST = "For each baseline by itself: + supported, - not supported, blank und
 _CURVES = (
     "Mean over the finished runs and their range; dotted: the target. Seconds are those of the steps alone."
 )
+_AVERAGES = (
+    "Averages over the records of a run, then over the finished runs. Hollow: trained for one epoch only, and "
+    "averaged over that; gradient norms fall in training, so hold hollow marks against hollow ones."
+)
 _MEASURES = ("epochs", "gradient evaluations", "wall time")
 
 
@@ -90,8 +94,10 @@ def study_html(result: Result) -> str:
         "<p>Differences on - off; negative: lower with gradient regularization.</p>",
         f"<h2>Learning curves</h2><p>{_CURVES}</p>",
         *(_curves(result, data) for data in result["data"]),
-        "<h2>The paper's Figure 1, in the small</h2>" + study_figures.dots(result, figure_1),
-        "<h2>At the end of training</h2>" + study_figures.dots(result, ends),
+        f"<h2>The paper's Figure 1, in the small</h2><p>{_AVERAGES}</p>"
+        + study_figures.dots(result, figure_1),
+        "<h2>At the end of training</h2><p>Hollow: after one epoch only.</p>"
+        + study_figures.dots(result, ends),
         "<h2>Entries</h2>" + _html_table(entries_table(result)),
         "<h2>Costs</h2>" + _html_table(costs_table(result)),
         f"<h2>Protocol</h2><p>{_escape(_provenance(result))}</p>"
@@ -146,10 +152,21 @@ def effects_table(result: Result) -> Table:
 
 def entries_table(result: Result) -> Table:
     """A row for each data set and entry: how it ended."""
-    head = ("data", "entry", "runs", "failed", "test loss", "test error", "gap", "trace", "top eigenvalue")
+    head = (
+        "data",
+        "entry",
+        "epochs",
+        "runs",
+        "failed",
+        "test loss",
+        "test error",
+        "gap",
+        "trace",
+        "top eigenvalue",
+    )
     rows = [
         [
-            *(row["data"], row["entry"], str(row["runs"]), str(row["failed"])),
+            *(row["data"], row["entry"], *(str(row[key]) for key in ("epochs", "runs", "failed"))),
             *(_bounds(row["test_loss"]), _number(row["test_error"]), _bounds(row["gap"])),
             *(_number(row["trace"]), _number(row["top"])),
         ]

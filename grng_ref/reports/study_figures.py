@@ -47,20 +47,27 @@ def curves(result: Result, data: str, key: str, label: str) -> str:
 
 
 def dots(result: Result, columns: Sequence[tuple[str, str, str]]) -> str:
-    """One panel a measure ``(key of the summary, title, scale)``: entries down, a mark for each data set."""
+    """One panel a measure ``(key of the summary, title, scale)``: entries down, a mark for each data set.
+
+    Marks of entries that are trained for fewer epochs than the others are hollow.
+    """
     rows = result["analysis"]["summary"]
+    epochs = {plan["name"]: plan["epochs"] for plan in result["protocol"]["plans"]}
     names = list(dict.fromkeys(row["entry"] for row in rows))
     figure, axes = _axes(1, len(columns), 12.0, 1.3 + 0.21 * len(names), sharey=True)
     for axis, (key, title, scale) in zip(axes, columns, strict=True):
         marks = zip(COLOURS[: len(result["data"])], MARKERS, strict=False)
         for data, (colour, marker) in zip(result["data"], marks, strict=True):
-            points = [
-                (value, names.index(row["entry"]))
-                for row in rows
-                if row["data"] == data and (value := _scalar(row[key])) is not None
-            ]
-            values, places = zip(*points, strict=True) if points else ((), ())
-            axis.plot(values, places, marker, color=colour, markersize=5, label=data)
+            for whole in (True, False):
+                points = [
+                    (value, names.index(row["entry"]))
+                    for row in rows
+                    if row["data"] == data and (row["epochs"] == epochs[data]) == whole
+                    if (value := _scalar(row[key])) is not None
+                ]
+                values, places = zip(*points, strict=True) if points else ((), ())
+                style = {"label": data} if whole else {"markerfacecolor": "none"}
+                axis.plot(values, places, marker, color=colour, markersize=5, **style)
         axis.set_title(title, fontsize=9)
         axis.set_xscale(scale)
         axis.grid(axis="y", color="0.9", linewidth=0.6)

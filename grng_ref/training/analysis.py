@@ -256,6 +256,7 @@ class _View:
         row: dict[str, Any] = {
             "runs": len(runs),
             "failed": len(runs) - len(good),
+            "epochs": runs[0]["epochs"],
             "test_loss": _interval([run["test_loss"] for run in good], self.confidence),
             "test_error": _mean([run["test_error"] for run in good]),
             "train_loss": _mean([run["train_loss"] for run in good]),

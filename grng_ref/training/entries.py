@@ -66,6 +66,7 @@ _RENG = {**_STEP, "rho": (1e-3, 1.0)}
 _FILTER = {"prior_variance": (1e-2, 1.0)}
 _EPOCHS = {**_FILTER, "forgotten": (1e-3, 1e-1)}
 _PENALTY = {"rho": (1e-2, 1e2)}
+_R_EPOCHS = {**_EPOCHS, **_PENALTY}
 _DECAYED = {"lr": (1e-3, 1e-1), "weight_decay": (1e-4, 1e-1)}
 
 
@@ -77,6 +78,12 @@ def default_entries() -> tuple[Entry, ...]:
     docs/study.md lists them with what is tuned and where.
     """
     frequentist, bayesian = "RING and RENG", "R-Kalman"
+    beliefs = {
+        "full": _kalman_full,
+        "block-diagonal": _kalman_block_diagonal,
+        "diagonal": _kalman_diagonal,
+        "low rank": _kalman_low_rank,
+    }
     return (
         Entry("SGD", _sgd, {"lr": (1e-3, 1.0)}, "baseline"),
         Entry("AdamW", _adamw, _DECAYED, "baseline"),
@@ -88,16 +95,10 @@ def default_entries() -> tuple[Entry, ...]:
         Entry("RING kfac", _ring_kfac, _RING, "regularized", "NGD kfac", frequentist),
         Entry("RENG", _reng, _RENG, "regularized", "NGD", frequentist),
         Entry("RENG kfac", _reng_kfac, _RENG, "regularized", "NGD kfac", frequentist),
-        Entry("Kalman full", _kalman_full, _EPOCHS, "plain"),
-        Entry("Kalman diagonal", _kalman_diagonal, _EPOCHS, "plain"),
-        Entry("R-Kalman full", _kalman_full, {**_EPOCHS, **_PENALTY}, "regularized", "Kalman full", bayesian),
-        Entry(
-            "R-Kalman diagonal",
-            _kalman_diagonal,
-            {**_EPOCHS, **_PENALTY},
-            "regularized",
-            "Kalman diagonal",
-            bayesian,
+        *(Entry(f"Kalman {name}", make, _EPOCHS, "plain") for name, make in beliefs.items()),
+        *(
+            Entry(f"R-Kalman {name}", make, _R_EPOCHS, "regularized", f"Kalman {name}", bayesian)
+            for name, make in beliefs.items()
         ),
         Entry("Kalman online", _kalman_full, _FILTER, "plain", one_pass=True),
         Entry(
@@ -156,8 +157,16 @@ def _kalman_full(problem: Problem, settings: Settings, seed: int) -> Optimizer:
     return _kalman(problem, settings, "full")
 
 
+def _kalman_block_diagonal(problem: Problem, settings: Settings, seed: int) -> Optimizer:
+    return _kalman(problem, settings, "block_diagonal")
+
+
 def _kalman_diagonal(problem: Problem, settings: Settings, seed: int) -> Optimizer:
     return _kalman(problem, settings, "diagonal")
+
+
+def _kalman_low_rank(problem: Problem, settings: Settings, seed: int) -> Optimizer:
+    return _kalman(problem, settings, "low_rank")
 
 
 def _kalman(problem: Problem, settings: Settings, belief: str) -> Optimizer:

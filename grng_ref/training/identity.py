@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import inspect
+import math
 import types
 from typing import Any
 
@@ -31,6 +32,8 @@ def describe(value: Any) -> Any:
 
 def _describe(value: Any, within: tuple[int, ...]) -> Any:
     """``within`` are the identities of the objects that hold the value: a circle ends there."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)  # JSON has none of them
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if id(value) in within:

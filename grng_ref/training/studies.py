@@ -19,13 +19,17 @@ from .journals import Journal
 from .runs import DataPlan, Place, prepare, run_once
 from .search import choose, draw_trials
 
-SCHEMA = 2
-OVER_EPOCHS = ("Kalman full", "Kalman diagonal", "R-Kalman full", "R-Kalman diagonal")
+SCHEMA = 3
+STRUCTURED = tuple(
+    f"{name} {belief}"
+    for name in ("Kalman", "R-Kalman")
+    for belief in ("block-diagonal", "diagonal", "low rank")
+)
 FULL = (
     DataPlan("breast_cancer", (8,), None, 32, 6),
     DataPlan("diabetes", (8,), None, 32, 6),
     DataPlan("digits", (6,), 600, 40, 5),
-    DataPlan("prose", (4,), 800, 40, 5, OVER_EPOCHS),
+    DataPlan("prose", (4,), 800, 40, 5, STRUCTURED),
     DataPlan("markov", (8,), 1000, 40, 5),
 )
 QUICK = (
@@ -121,6 +125,8 @@ def study(
         Ctrl-C; what finished before is in the journal.
     """
     protocol = Protocol() if protocol is None else protocol
+    if not isinstance(protocol, Protocol):
+        raise TypeError(f"protocol must be a Protocol, got {type(protocol).__name__}")
     entries = tuple(default_entries() if entries is None else entries)
     _check(protocol, entries)
     check_integer("jobs", jobs, minimum=1)
@@ -290,6 +296,8 @@ def _present(entries: Iterable[Entry], plan: DataPlan) -> list[Entry]:
 
 def _check(protocol: Protocol, entries: Sequence[Entry]) -> None:
     """Raise for what would make a study senseless, before anything runs."""
+    if wrong := [entry for entry in entries if not isinstance(entry, Entry)]:
+        raise TypeError(f"entries must be of the class Entry, got {wrong[0]!r}")
     names = [entry.name for entry in entries]
     if len(set(names)) != len(names):
         raise ValueError(f"entries must have different names, got {names}")

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from grng_ref.reports import study_figures, study_html, study_lines, study_markdown
-from grng_ref.reports.study import against_table, deciding
+from grng_ref.reports.study import against_table, deciding, entries_table
 from grng_ref.training import DataPlan, Protocol, analyse, default_entries, study
 
 
@@ -102,6 +102,20 @@ def test_a_study_of_failures_has_a_page(result):
     assert {row["word"] for row in broken["analysis"]["answers"]} == {"undecided"}
     assert "no target: no trial of a baseline finished" in study_html(broken)
     assert study_markdown(broken)
+
+
+def test_entries_of_one_epoch_are_hollow_and_say_it(result):
+    """Their averages are over another time than those of the other entries."""
+    longer = copy.deepcopy(result)
+    longer["protocol"]["plans"][0]["epochs"] = 2
+    for run in longer["runs"]:
+        run["epochs"] = 1 if "online" in run["entry"] else 2
+    longer["analysis"] = analyse(longer)
+    column = [("gradient_norm", "", "linear")]
+    hollow = [study_figures.dots(seen, column).count('style="fill-opacity: 0') for seen in (result, longer)]
+    assert hollow == [0, 3]
+    rows = {row[1]: row[2] for row in entries_table(longer)[1]}
+    assert (rows["SGD"], rows["Kalman online"], rows["R-Kalman online, rho = 0"]) == ("2", "1", "1")
 
 
 def test_the_baseline_that_decides_is_the_hardest_one_also_where_its_runs_failed():

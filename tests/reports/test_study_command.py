@@ -156,6 +156,14 @@ def test_an_interrupted_command_goes_on_when_it_is_given_again(tmp_path, monkeyp
     assert len(done) == len(result["tuning"]) + len(result["runs"]) - 20
 
 
+def test_the_study_that_is_redone_is_not_replaced(stored, nothing_runs):
+    """Were its runs different, nothing would be left to look into."""
+    before = stored.read_bytes()
+    code, output = run("--from", stored, "--out", stored.parent / "." / stored.name)
+    assert (code, "out must be another file than that of --from" in output) == (2, True)
+    assert stored.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

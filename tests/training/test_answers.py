@@ -23,7 +23,7 @@ def made_run(name, seed, test_loss, costs, losses=(1.0, 0.1, 0.1), steps=(0, 1, 
     curve = {"validation_loss": list(losses), "step": list(steps), "loss": list(losses)}
     curve |= {key: list(costs) for key in ("epoch", "seconds", "gradient_evaluations")}
     curve |= {key: [None, 1.0, 1.0] for key in ("gradient_norm", "cosine", "pearson")}
-    run = {"data": "d", "entry": name, "seed": seed, "settings": {}, "steps": 2, "curve": curve}
+    run = {"data": "d", "entry": name, "seed": seed, "settings": {}, "epochs": 1, "steps": 2, "curve": curve}
     run |= {"status": "finished", "validation_loss": losses[-1], "test_error": None, "train_loss": 0.0}
     return run | {
         "test_loss": test_loss,

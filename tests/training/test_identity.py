@@ -109,6 +109,17 @@ def test_modules_and_values_of_other_types_are_known_by_their_names():
     assert describe(two)["lr"] == "dtype('float32')"
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_numbers_that_json_lacks_are_known_by_their_names(value, tmp_path):
+    made = defined().Plain(0.1)
+    made.best = value
+    assert describe(made)["best"] == repr(value)
+    files = {"records": tmp_path / "r.jsonl", "checkpoint": tmp_path / "c.npz"}
+    for steps in (2, 3):
+        resumed = {"resume": steps == 3, "batch_size": 12, **files}
+        assert training.fit(PROBLEM, made, THETA, X, Y, steps=steps, **resumed).status == "finished"
+
+
 def test_what_cannot_be_seen_is_refused():
     one = defined().Plain(0.1)
     one.draws = np.random.default_rng(0)

@@ -116,17 +116,10 @@ def normal(a, b):
     return narrowed(a, b, stats.norm.ppf(0.975) / stats.t.ppf(0.975, len(a) - 1))
 
 
-def never(a, b):
-    """Planted: an interval that never covers."""
-    seen = paired_interval(a, b)
-    return seen._replace(lower=seen.upper + 100.0, upper=seen.upper + 101.0)
-
-
 def test_interval_covers_as_often_as_it_says_and_planted_ones_do_not():
     assert abs(coverage(paired_interval) - 0.95) < MARGIN
     assert coverage(no_root) < 0.95 - 2.0 * MARGIN
     assert coverage(normal) < 0.95 - 2.0 * MARGIN
-    assert coverage(never) == 0.0
 
 
 def together(confidence: float, rivals: int = 4, n: int = 6) -> float:

@@ -378,7 +378,7 @@ def bad_protocol(result):
 
 
 def older(result):
-    result["schema"] = 1
+    result["schema"] = 2
 
 
 @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ def older(result):
         (no_runs, "must be a whole study, it lacks runs"),
         (no_curve, "must be a whole study: KeyError: 'curve'"),
         (bad_protocol, "must be a whole study: ValueError: confidence must lie"),
-        (older, "must be the JSON of a study, schema 2"),
+        (older, "must be the JSON of a study, schema 3"),
     ],
 )
 def test_a_stored_study_that_its_runs_do_not_bear_out_is_refused(result, plant, message, tmp_path):
@@ -453,6 +453,8 @@ def on(**changes):
         (on(without=("SGDD",)), some_entries, ValueError, r"without must name entries, got \['SGDD'\]"),
         (on(without=NAMES), some_entries, ValueError, "entries must have one that runs on diabetes"),
         (PROTOCOL, lambda: 2 * some_entries(), ValueError, "entries must have different names"),
+        ("quick", some_entries, TypeError, "protocol must be a Protocol, got str"),
+        (PROTOCOL, lambda: ["SGD"], TypeError, "entries must be of the class Entry, got 'SGD'"),
         (PROTOCOL, lambda: [Entry("a, rho = 0", fails)], ValueError, "names that end with ', rho = 0'"),
         (
             dataclasses.replace(PROTOCOL, place=Place("no-such-library")),
