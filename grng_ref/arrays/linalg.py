@@ -218,6 +218,38 @@ def eigh(matrix: Array) -> tuple[Array, Array]:
     return values, vectors
 
 
+def left_singular(matrix: Array, *, full_matrices: bool = False) -> tuple[Array, Array]:
+    """Left singular vectors (columns) and singular values (descending) of a matrix, or of each in a stack.
+
+    LAPACK's divide and conquer, which most backends call, does not converge for some matrices of moderate
+    entries and many zeros; such a one is decomposed on the host, by the slower QR iteration.
+
+    Raises
+    ------
+    NumericalError
+        Non-finite entries, or no convergence by either.
+    """
+    xp = array_namespace(matrix)
+    if not bool(xp.all(xp.isfinite(matrix))):
+        raise NumericalError("singular value decomposition of a matrix with NaN or infinite entries")
+    try:
+        left, values, _ = xp.linalg.svd(matrix, full_matrices=full_matrices)
+        if bool(xp.all(xp.isfinite(values))):  # JAX says it by NaN
+            return left, values
+    except Exception as error:
+        if "LinAlgError" not in type(error).__name__:
+            raise
+    host = to_numpy(matrix)
+    options: dict[str, Any] = {"full_matrices": full_matrices, "lapack_driver": "gesvd"}
+    try:
+        parts = [scipy.linalg.svd(one, **options) for one in host.reshape(-1, *host.shape[-2:])]
+    except np.linalg.LinAlgError as error:
+        raise NumericalError(f"singular value decomposition failed: {error}") from error
+    stacks = (np.stack([part[i] for part in parts]) for i in (0, 1))
+    left, values = (from_host(s.reshape(*host.shape[:-2], *s.shape[1:]), matrix) for s in stacks)
+    return left, values
+
+
 def leading_pair_of_tridiagonal(
     diagonal: list[float], beside: list[float], *, roundoff: float
 ) -> tuple[float, list[float]]:

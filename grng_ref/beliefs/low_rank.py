@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..arrays import Array, check_representable, check_shape, like, namespace, row_major_copy
-from ..arrays.linalg import identity, qr_append, quiet, solve_triangular, transpose
+from ..arrays.linalg import identity, left_singular, qr_append, quiet, solve_triangular, transpose
 from .base import check_observation, check_random_walk, check_rows, require_finite, square_of
 from .full import FullBelief
 from .whitened import Stacked, compressed
@@ -104,7 +104,7 @@ class LowRankBelief:
             deviations = 1.0 / xp.sqrt(precisions)
             white = deviations[:, None] * columns
             step = deviations * Stacked.of(white).step(deviations * gradient, targets)
-            vectors, values, _ = xp.linalg.svd(columns, full_matrices=False)
+            vectors, values = left_singular(columns)
             columns = row_major_copy(vectors * values[None, :])  # as a loaded state is
             left_out = columns[:, rank:]
             precisions = precisions + xp.sum(left_out * left_out, axis=1)

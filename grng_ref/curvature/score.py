@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import array_api_extra as xpx
 
 from ..arrays import Array, check_shape, epsilon, like, namespace
-from ..arrays.linalg import matmul, transpose
+from ..arrays.linalg import left_singular, matmul, transpose
 from ..models.derivatives import outer_rows
 from .dense import fisher_matrix
 
@@ -149,7 +149,7 @@ class LayerRows:
         columns = int(last.shape[1])
         if columns == 1 or self.num_examples > self.shape[1] or not bool(xp.all(xp.isfinite(last))):
             return self, None
-        basis = xp.linalg.svd(last, full_matrices=True)[0]
+        basis = left_singular(last, full_matrices=True)[0]
         turned = tuple(transpose(basis) @ d for d in self.signals)
         layers = zip(self.activations, turned, strict=True)
         sizes = [xp.max(xp.abs(a), axis=1)[:, None] * xp.max(xp.abs(d), axis=2) for a, d in layers]

@@ -296,8 +296,8 @@ def _present(entries: Iterable[Entry], plan: DataPlan) -> list[Entry]:
 
 def _check(protocol: Protocol, entries: Sequence[Entry]) -> None:
     """Raise for what would make a study senseless, before anything runs."""
-    if wrong := [entry for entry in entries if not isinstance(entry, Entry)]:
-        raise TypeError(f"entries must be of the class Entry, got {wrong[0]!r}")
+    if strange := [entry for entry in entries if not isinstance(entry, Entry)]:
+        raise TypeError(f"entries must be of the class Entry, got {strange[0]!r}")
     names = [entry.name for entry in entries]
     if len(set(names)) != len(names):
         raise ValueError(f"entries must have different names, got {names}")

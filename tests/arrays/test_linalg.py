@@ -137,6 +137,52 @@ def test_eigh_of_what_is_not_finite(value, backend):
         linalg.eigh(backend.asarray(matrix))
 
 
+def fails_as(kind, real):
+    """A backend's decomposition, made not to converge."""
+
+    def svd(matrix, **options):
+        if kind == "raises":
+            raise np.linalg.LinAlgError("SVD did not converge")
+        left, values, right = real(matrix, **options)
+        return left, values * math.nan, right
+
+    return svd
+
+
+@pytest.mark.parametrize("fails", ["", "raises", "gives NaN"])
+@pytest.mark.parametrize("shape", [(7, 4), (4, 7), (5, 1), (3, 4, 4), (2, 3, 6)])
+def test_left_singular_vectors(shape, fails, backend, monkeypatch):
+    """Also where the backend's own decomposition does not converge."""
+    if fails:
+        module = linalg.array_namespace(backend.asarray(SPD)).linalg
+        monkeypatch.setattr(module, "svd", fails_as(fails, module.svd))
+    matrix = np.random.default_rng(0).standard_normal(shape)
+    given = backend.asarray(matrix)
+    for full_matrices in (False, True):
+        left, values = linalg.left_singular(given, full_matrices=full_matrices)
+        assert left.dtype == values.dtype == given.dtype
+        left, values = host(left), host(values)
+        size = shape[-2] if full_matrices else min(shape[-2:])
+        assert left.shape == (*shape[:-1], size)
+        assert values.shape == (*shape[:-2], min(shape[-2:]))
+        assert np.all(np.diff(values) <= 0)
+        turned = np.swapaxes(left, -1, -2)
+        require_small(turned @ left - np.eye(size), 1.0, backward(backend))
+        square = np.zeros((*shape[:-2], size))
+        square[..., : values.shape[-1]] = values**2
+        exact = kept(backend, matrix) @ np.swapaxes(kept(backend, matrix), -1, -2)
+        rebuilt = (left * square[..., None, :]) @ turned
+        require_small(rebuilt - exact, np.linalg.norm(matrix) ** 2, backward(backend))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_left_singular_vectors_of_what_is_not_finite(value, backend):
+    matrix = SPD.copy()
+    matrix[2, 2] = value
+    with pytest.raises(NumericalError, match="NaN or infinite"):
+        linalg.left_singular(backend.asarray(matrix))
+
+
 # --- appended rows -----------------------------------------------------------------------------------------
 
 
