@@ -32,6 +32,10 @@ _ANSWERS = (
     "Rules: docs/study.md."
 )
 _AGAINST = "For each baseline by itself: + supported, - not supported, blank undecided."
+_EFFECTS = (
+    "Differences on - off; negative: lower with gradient regularization. Off: everything else equal, or the "
+    'plain method with its own tuned settings; "as": these are the same settings.'
+)
 _CURVES = (
     "Mean over the finished runs and their range; dotted: the target. Seconds are those of the steps alone."
 )
@@ -91,7 +95,7 @@ def study_html(result: Result) -> str:
         "<h2>Answers against each baseline</h2>" + _html_table(against_table(result)),
         f"<p>{_AGAINST}</p>",
         "<h2>Gradient regularization by itself</h2>" + _html_table(effects_table(result)),
-        "<p>Differences on - off; negative: lower with gradient regularization.</p>",
+        f"<p>{_EFFECTS}</p>",
         f"<h2>Learning curves</h2><p>{_CURVES}</p>",
         *(_curves(result, data) for data in result["data"]),
         f"<h2>The paper's Figure 1, in the small</h2><p>{_AVERAGES}</p>"
@@ -139,10 +143,16 @@ def against_table(result: Result, *, own: bool = False) -> Table:
 
 
 def effects_table(result: Result) -> Table:
-    """A row for each pair of on and off."""
+    """A row for each pair of on and off; one for a twin and a plain method that are the same."""
     rows: dict[tuple[str, ...], dict[str, str]] = {}
-    for row in result["analysis"]["effects"]:
-        key = (row["data"], row["entry"], row["against"])
+    effects = result["analysis"]["effects"]
+    same = {(row["data"], row["entry"]): row["against"] for row in effects if row["twice"]}
+    for row in effects:
+        if row["twice"]:
+            continue
+        plain = same.get((row["data"], row["entry"]))
+        off = row["against"].removeprefix(f"{row['entry']}, ") + (f" (as {plain})" if plain else "")
+        key = (row["data"], row["entry"], off)
         mark = {"supported": " lower", "not supported": " higher", "undecided": ""}[row["word"]]
         rows.setdefault(key, {})[row["what"]] = (row["reason"] or _interval(row)) + mark
     whats = ("test loss", "gap", "trace", "top")

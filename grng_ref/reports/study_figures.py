@@ -10,7 +10,7 @@ from typing import Any
 # Okabe and Ito: told apart with any colour vision.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 MARKERS = ("o", "s", "^", "D", "v", "x")
-COLUMNS = 5  # panels side by side
+COLUMNS = 6  # panels side by side
 
 Result = dict[str, Any]
 

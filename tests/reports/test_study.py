@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from grng_ref.reports import study_figures, study_html, study_lines, study_markdown
-from grng_ref.reports.study import against_table, deciding, entries_table
+from grng_ref.reports.study import against_table, deciding, effects_table, entries_table
 from grng_ref.training import DataPlan, Protocol, analyse, default_entries, study
 
 
@@ -116,6 +116,18 @@ def test_entries_of_one_epoch_are_hollow_and_say_it(result):
     assert hollow == [0, 3]
     rows = {row[1]: row[2] for row in entries_table(longer)[1]}
     assert (rows["SGD"], rows["Kalman online"], rows["R-Kalman online, rho = 0"]) == ("2", "1", "1")
+
+
+def test_a_twin_and_a_plain_method_of_the_same_settings_are_one_row(result):
+    offs = [(row[1], row[2]) for row in effects_table(result)[1]]
+    assert offs == [("RING", "rho = 0 (as NGD)"), ("R-Kalman online", "rho = 0 (as Kalman online)")]
+    other = copy.deepcopy(result)
+    for trial in other["tuning"]:
+        if trial["entry"] == "NGD":
+            trial["settings"]["lr"] = 0.123
+    other["analysis"] = analyse(other)
+    offs = [(row[1], row[2]) for row in effects_table(other)[1]]
+    assert offs[:2] == [("RING", "rho = 0"), ("RING", "NGD")]
 
 
 def test_the_baseline_that_decides_is_the_hardest_one_also_where_its_runs_failed():
