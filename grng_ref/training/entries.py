@@ -51,6 +51,10 @@ class Entry:
     one_pass: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise TypeError(f"name must be a string, not an empty one, got {self.name!r}")
+        if not callable(self.make):
+            raise TypeError(f"make must be a function, got {type(self.make).__name__}")
         check_choice("group", self.group, GROUPS)
         for name, bounds in self.space.items():
             pair = isinstance(bounds, tuple | list) and len(bounds) == 2

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import Any
+
+from .records import checked_path
 
 Run = dict[str, Any]
 
@@ -34,7 +35,7 @@ class Journal:
         self._file = None
         if path is None:
             return
-        path = Path(path)
+        path = checked_path("journal", path)
         first = _line(header)
         content = path.read_bytes() if path.exists() else b""
         lines = [line for line in content.splitlines(keepends=True) if line.endswith(b"\n")]

@@ -127,6 +127,8 @@ def study(
     protocol = Protocol() if protocol is None else protocol
     if not isinstance(protocol, Protocol):
         raise TypeError(f"protocol must be a Protocol, got {type(protocol).__name__}")
+    if entries is not None and not isinstance(entries, list | tuple):
+        raise TypeError(f"entries must be a list of Entry, got {type(entries).__name__}")
     entries = tuple(default_entries() if entries is None else entries)
     _check(protocol, entries)
     check_integer("jobs", jobs, minimum=1)
