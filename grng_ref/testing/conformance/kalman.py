@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.linalg
 
+from ...arrays.linalg import left_singular
 from .steps import ring_term, settings_at
 from .view import Knobs, NotApplicable, View, block_mask
 
@@ -174,7 +174,7 @@ def _posterior(
 def _truncated(before: _Belief, seen: _Seen, joint: Any, rank: int, knobs: Knobs, noise: Any) -> _Belief:
     """The largest columns, and the diagonal of the rest."""
     columns = noise.entries(np.concatenate([seen.rows.T, before.columns], axis=1))
-    vectors, values, _ = scipy.linalg.svd(columns, full_matrices=False, lapack_driver="gesvd")
+    vectors, values = left_singular(columns)
     columns = vectors * values
     kept, left = columns[:, :rank], columns[:, rank:]
     rest = 0.0 if knobs.get("low_rank") == "rest dropped" else np.diag(np.sum(left * left, axis=1))
